@@ -1,0 +1,1 @@
+"""fibflow: a task platform whose every write is fenced."""

@@ -1,0 +1,1 @@
+"""The worker program: it claims tasks, runs their handlers and settles them."""
