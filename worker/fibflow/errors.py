@@ -1,0 +1,121 @@
+"""The error tree. Every message names what was wrong, with which value, and the way out.
+
+    FibflowError
+    ├── InvalidInput          a field is wrong; nothing was stored
+    │   ├── UnknownTaskType   no such task type in this namespace
+    │   └── InvalidManifest   a resource file that breaks its schema
+    ├── NotFound              no such task, task type, cron task or worker
+    ├── IllegalTransition     a verb that the task's status does not allow
+    ├── LeaseLost             a write for an attempt that its worker no longer owns
+    ├── WorkerLost            this worker was reaped or superseded
+    ├── AppImportError        the application module does not import
+    └── DatabaseError
+        ├── DatabaseUnavailable   not there, or gone
+        ├── OutcomeUnknown        the answer to a commit was lost
+        └── SchemaMismatch        migrations are missing, or newer than this code
+
+    HandlerSignal             what a handler may raise to choose what follows
+    ├── Retry                 fail this attempt, be due again after so many seconds
+    └── PermanentError        fail without another attempt
+"""
+
+from __future__ import annotations
+
+
+class FibflowError(Exception):
+    """The root of what fibflow raises."""
+
+
+class InvalidInput(FibflowError, ValueError):
+    """A field is wrong; nothing was stored."""
+
+    def __init__(self, field: str, value: object, way_out: str) -> None:
+        super().__init__(f"{field}: {shown(value)} {way_out}")
+        self.field = field
+
+
+class UnknownTaskType(InvalidInput):
+    """No such task type in this namespace."""
+
+    def __init__(self, name: object, namespace: str) -> None:
+        super().__init__(
+            "type",
+            name,
+            f"is not a task type of namespace {namespace!r}; start a worker that has its handler, "
+            "call App.sync(), or apply a TaskType",
+        )
+
+
+class InvalidManifest(InvalidInput):
+    """A resource file that breaks its schema."""
+
+
+class NotFound(FibflowError, LookupError):
+    """No such task, task type, cron task or worker."""
+
+    def __init__(self, what: str, name: object) -> None:
+        super().__init__(f"there is no {what} {name}")
+
+
+class IllegalTransition(FibflowError):
+    """A verb that the task's status does not allow."""
+
+    def __init__(self, verb: str, status: str, target: str, detail: str = "") -> None:
+        super().__init__(f"cannot {verb}: a task that is {status} does not become {target}{detail}")
+        self.status, self.target = status, target
+
+
+class LeaseLost(FibflowError):
+    """A write for an attempt that its worker no longer owns; nothing of it was stored."""
+
+    def __init__(self, task_id: int, fence: int, verb: str) -> None:
+        super().__init__(f"{verb} refused: attempt {fence} of task {task_id} has another owner or has ended")
+        self.task_id, self.fence, self.verb = task_id, fence, verb
+
+
+class WorkerLost(FibflowError):
+    """This worker was reaped or superseded: it may not claim, renew or write any more."""
+
+
+class AppImportError(FibflowError):
+    """The application module does not import."""
+
+
+class DatabaseError(FibflowError):
+    """The database could not do what was asked."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database is not there, or went away before anything was decided."""
+
+
+class OutcomeUnknown(DatabaseError):
+    """The connection broke after COMMIT was sent: it may have happened or not. Look before you repeat."""
+
+
+class SchemaMismatch(DatabaseError):
+    """The database's schema is missing, older than this code needs, or newer than it knows."""
+
+
+class HandlerSignal(Exception):
+    """What a handler may raise to choose what follows."""
+
+
+class Retry(HandlerSignal):
+    """Fail this attempt and be due again after `after` seconds (None: the task's own backoff)."""
+
+    def __init__(self, message: str = "retry asked for", *, after: float | None = None) -> None:
+        if after is not None and not 0 <= after < float("inf"):
+            raise InvalidInput("after", after, "must be a number of seconds from 0")
+        super().__init__(message)
+        self.after = after
+
+
+class PermanentError(HandlerSignal):
+    """Fail the task without another attempt."""
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: one line, at most 80 characters, nothing a terminal would obey."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

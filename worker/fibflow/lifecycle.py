@@ -1,0 +1,146 @@
+"""The life of a task as one table, and what follows from an attempt's outcome. Pure: no I/O, no clock.
+
+    pending ──claim──▶ running ──complete──▶ completed
+       ▲                 │ ├──fail──▶ pending (backoff) or permanently_failed
+       │                 │ └──suspend──▶ suspended ──resume──▶ pending
+       └──resume── paused ◀──pause── pending, running
+
+Docs: docs/task-lifecycle.md draws the whole of it. The store acts on what is decided here (store/settle.py,
+store/control.py); the database's CHECKs refuse the rows that no transition makes (store/tables.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fibflow.errors import IllegalTransition
+from fibflow.model import (
+    DEFAULT_BACKOFF,
+    DEFAULT_BACKOFF_FACTOR,
+    DEFAULT_MAX_ATTEMPTS,
+    INTERRUPTION_BUDGET,
+    Outcome,
+    Status,
+)
+
+
+class Verb(StrEnum):
+    """What can be done to a task that exists."""
+
+    CLAIM = "claim"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    TIME_OUT = "time_out"
+    INTERRUPT = "interrupt"
+    RECOVER = "recover"
+    RELEASE = "release"
+    SUSPEND = "suspend"
+    SPAWN = "spawn"
+    RESUME = "resume"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+    REDRIVE = "redrive"
+
+
+P, R, S, Z = Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED
+C, F, X = Status.COMPLETED, Status.PERMANENTLY_FAILED, Status.CANCELLED
+
+TRANSITIONS: dict[Verb, frozenset[tuple[Status, Status]]] = {
+    Verb.CLAIM: frozenset({(P, R)}),
+    Verb.COMPLETE: frozenset({(R, C)}),
+    Verb.FAIL: frozenset({(R, P), (R, F)}),
+    Verb.TIME_OUT: frozenset({(R, P), (R, F)}),
+    Verb.INTERRUPT: frozenset({(R, P)}),
+    Verb.RECOVER: frozenset({(R, P), (R, F)}),
+    Verb.RELEASE: frozenset({(R, P)}),
+    Verb.SUSPEND: frozenset({(R, S)}),
+    Verb.SPAWN: frozenset({(R, S)}),
+    Verb.RESUME: frozenset({(S, P), (Z, P)}),
+    Verb.PAUSE: frozenset({(P, Z), (R, Z)}),
+    Verb.CANCEL: frozenset({(P, X), (R, X), (S, X), (Z, X)}),
+    Verb.REDRIVE: frozenset({(C, P), (F, P), (X, P)}),
+}
+
+TARGET: dict[Verb, Status] = {
+    Verb.RESUME: P,
+    Verb.PAUSE: Z,
+    Verb.CANCEL: X,
+    Verb.REDRIVE: P,
+}
+"""Where the verbs that people use lead, whatever the task was."""
+
+
+def allowed(status: Status, target: Status) -> bool:
+    """Whether any verb leads from one status to the other."""
+    return any((status, target) in pairs for pairs in TRANSITIONS.values())
+
+
+def check(verb: Verb, status: Status) -> None:
+    """Raise IllegalTransition, naming both statuses, unless the verb may be used on a task of this status."""
+    target = TARGET[verb]
+    if (status, target) not in TRANSITIONS[verb]:
+        raise IllegalTransition(verb, status, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decides the future of a task whose attempt ends. None means the default; durations in seconds."""
+
+    failures: int = 0
+    interruptions: int = 0
+    max_attempts: int | None = None
+    backoff: float | None = None
+    backoff_factor: float | None = None
+    max_backoff: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What a task becomes: its status, when it is due (seconds from now), its counts, and whether it starts over."""
+
+    status: Status
+    failures: int
+    interruptions: int
+    delay: float = 0.0
+    restart: bool = False
+
+
+def after_failure(facts: Facts, *, retryable: bool = True, after: float | None = None) -> Next:
+    """What follows an attempt that failed or timed out: another one after the backoff, or the end."""
+    failures = facts.failures + 1
+    if not retryable or failures >= (facts.max_attempts or DEFAULT_MAX_ATTEMPTS):
+        return Next(Status.PERMANENTLY_FAILED, failures, facts.interruptions)
+    delay = backoff_delay(facts, failures) if after is None else after
+    return Next(Status.PENDING, failures, facts.interruptions, delay, restart=True)
+
+
+def after_interruption(facts: Facts) -> Next:
+    """What follows an attempt that was lost with its worker: due at once at its stage, until the budget is used up."""
+    interruptions = facts.interruptions + 1
+    status = Status.PERMANENTLY_FAILED if interruptions > INTERRUPTION_BUDGET else Status.PENDING
+    return Next(status, facts.failures, interruptions)
+
+
+def after_release(facts: Facts) -> Next:
+    """What follows a drain or a claim given back: due at once at its stage, nothing counted."""
+    return Next(Status.PENDING, facts.failures, facts.interruptions)
+
+
+def ended(facts: Facts, outcome: Outcome) -> Next:
+    """What follows the outcomes that leave nothing to decide."""
+    return Next(Status(outcome), facts.failures, facts.interruptions)
+
+
+def backoff_delay(facts: Facts, failures: int) -> float:
+    """Seconds until the next attempt: initial × factor^(failures − 1), at most max_backoff."""
+    initial = DEFAULT_BACKOFF if facts.backoff is None else facts.backoff
+    factor = DEFAULT_BACKOFF_FACTOR if facts.backoff_factor is None else facts.backoff_factor
+    ceiling = LONGEST_BACKOFF if facts.max_backoff is None else facts.max_backoff
+    try:
+        return min(initial * factor ** (failures - 1), ceiling)
+    except OverflowError:
+        return ceiling
+
+
+LONGEST_BACKOFF = 365 * 24 * 3600.0

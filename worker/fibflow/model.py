@@ -1,0 +1,303 @@
+"""The nouns: statuses, outcomes, events, and the rows as values. No I/O, no clock, no SQL.
+
+Ids are integers that rise and are never used twice. An attempt's number is also its fence.
+What may follow what is in lifecycle.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, NewType, TypeVar
+
+TaskId = NewType("TaskId", int)
+WorkerId = NewType("WorkerId", int)
+Fence = NewType("Fence", int)
+Json = Any
+
+SECOND = 1_000_000
+"""Microseconds: the unit of every instant and duration in the database."""
+
+
+class Status(StrEnum):
+    """Where a task is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    PERMANENTLY_FAILED = "permanently_failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({Status.COMPLETED, Status.PERMANENTLY_FAILED, Status.CANCELLED})
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    SUSPENDED = "suspended"
+    CANCELLED = "cancelled"
+
+
+class EventType(StrEnum):
+    """What the audit tells of a task."""
+
+    CREATED = "task_created"
+    SUBTASKS_CREATED = "task_subtasks_created"
+    CLAIMED = "task_claimed"
+    STARTED = "task_started"
+    RETRY_STARTED = "task_retry_started"
+    PROGRESS = "task_progress"
+    CHECKPOINT = "task_checkpoint"
+    COMPLETED = "task_completed"
+    FAILED = "task_failed"
+    TIMED_OUT = "task_timed_out"
+    RETRY_SCHEDULED = "task_retry_scheduled"
+    RECOVERED = "task_recovered"
+    SUSPENDED = "task_suspended"
+    RESUMED = "task_resumed"
+    PAUSED = "task_paused"
+    CANCELLED = "task_cancelled"
+    REDRIVEN = "task_redriven"
+    PERMANENTLY_FAILED = "task_permanently_failed"
+    STALE_WRITE_REJECTED = "task_stale_write_rejected"
+    STATUS_CHANGED = "task_status_changed"
+
+
+class MissedRunPolicy(StrEnum):
+    """What becomes of instants that passed while nothing could decide them."""
+
+    SKIP = "Skip"
+    RUN_LATEST = "RunLatest"
+
+
+class ConcurrencyPolicy(StrEnum):
+    """What becomes of an instant while an earlier tick is not final."""
+
+    ALLOW = "Allow"
+    FORBID = "Forbid"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a task is run. None inherits: from the task type, the parent, the defaults below. Durations in seconds."""
+
+    timeout: float | None = None
+    max_attempts: int | None = None
+    backoff: float | None = None
+    backoff_factor: float | None = None
+    max_backoff: float | None = None
+    priority: int | None = None
+
+
+DEFAULT_TIMEOUT = 60.0
+DEFAULT_MAX_ATTEMPTS = 3
+DEFAULT_BACKOFF = 0.0
+DEFAULT_BACKOFF_FACTOR = 1.0
+DEFAULT_PRIORITY = 0
+INTERRUPTION_BUDGET = 10
+"""So many attempts may be lost with their workers; one more, and the task is taken to be what kills them."""
+
+MAX_JSON = 1 << 20
+"""Bytes of a payload, a result or a context."""
+MAX_ERROR = 64 << 10
+"""Bytes of an error; longer ones keep their head and their tail."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to enqueue. `delay` in seconds; `run_at` an aware datetime; one of them at the most."""
+
+    type: str
+    payload: Json = field(default_factory=dict)
+    tag: str | None = None
+    delay: float | None = None
+    run_at: datetime | None = None
+    options: Options = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it stands. Times are aware, durations are seconds."""
+
+    id: TaskId
+    namespace: str
+    type: str
+    status: Status
+    stage: int
+    priority: int
+    payload: Json
+    result: Json
+    error: str | None
+    context: bytes | None
+    tag: str | None
+    run_at: datetime
+    deadline_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    failures: int
+    interruptions: int
+    last_outcome: Outcome | None
+    max_attempts: int
+    timeout: float
+    backoff: float
+    backoff_factor: float
+    max_backoff: float | None
+    parent_id: TaskId | None
+    root_id: TaskId
+    generation: int | None
+    children: int
+    open_children: int
+    cron: str | None
+    tick: datetime | None
+    worker_id: WorkerId | None
+    suspend_reason: str | None
+    current_stage_name: str | None
+    progress_text: str | None
+    progress_percent: int | None
+    last_event_time: datetime
+    last_event_type: EventType
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child as its parent's next stage sees it."""
+
+    id: TaskId
+    name: str
+    status: Status
+    result: Json
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of one stage; open while `ended_at` is None."""
+
+    task_id: TaskId
+    attempt: int
+    stage: int
+    worker_id: WorkerId
+    pod_id: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: Outcome | None
+    error: str | None
+    ended_by: WorkerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a task."""
+
+    task_id: TaskId
+    root_id: TaskId
+    parent_id: TaskId | None
+    task_type: str
+    type: EventType
+    from_status: Status | None
+    to_status: Status | None
+    stage: int
+    attempt: int
+    worker_id: WorkerId | None
+    time: datetime
+    message: str | None
+    metadata: Mapping[str, Json] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskType:
+    """What a task is an instance of: its name, and what its tasks inherit."""
+
+    id: int
+    namespace: str
+    name: str
+    source: str
+    description: str | None
+    options: Options
+    max_concurrent_tasks: int | None
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CronTask:
+    """A task type on a schedule."""
+
+    id: int
+    namespace: str
+    name: str
+    type: str
+    schedule: str
+    payload: Json
+    tag: str | None
+    options: Options
+    missed_run_policy: MissedRunPolicy
+    concurrency_policy: ConcurrencyPolicy
+    pause_on_failure: bool
+    suspended: bool
+    paused: bool
+    paused_reason: str | None
+    decided_through: datetime
+    next_at: datetime
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """How one instant of a cron task was decided, or a run of instants that were missed together."""
+
+    cron: str
+    instant: datetime
+    through: datetime
+    decision: str
+    reason: str | None
+    task_id: TaskId | None
+    count: int | None
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process that claims tasks, or claimed them once."""
+
+    id: WorkerId
+    namespace: str
+    pod_id: str | None
+    host: str
+    pid: int
+    status: str
+    slots: int
+    paused: bool
+    registered_at: datetime
+    renewed_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    ended_by: WorkerId | None
+    running: int
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of an ordered list, and how long the whole of it is."""
+
+    items: Sequence[T]
+    total: int
+    limit: int | None
+    offset: int
+
+    @property
+    def has_more(self) -> bool:
+        return self.offset + len(self.items) < self.total

@@ -1,0 +1,41 @@
+"""Arrays as rows: many values in one parameter, on both databases.
+
+PostgreSQL unnests one array a column; SQLite reads one JSON array of rows. Never executemany: one statement, one plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from fibflow.store.database import Session
+
+Columns = Mapping[str, sa.types.TypeEngine[Any]]
+
+
+def rows(postgresql: bool, name: str, columns: Columns) -> sa.FromClause:
+    """A FROM clause of the given columns, and `ord` from 1. Its parameters come from `values`."""
+    if postgresql:
+        arrays = [sa.bindparam(f"{name}_{column}", type_=ARRAY(kind)) for column, kind in columns.items()]
+        return sa.func.unnest(*arrays).table_valued(*_typed(columns), with_ordinality="ord", name=name).render_derived()
+    row = sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("key", "value", name=f"{name}_json")
+    picked = [
+        sa.cast(sa.func.json_extract(row.c.value, f"$[{position}]"), kind).label(column)
+        for position, (column, kind) in enumerate(columns.items())
+    ]
+    return sa.select(*picked, (row.c.key + 1).label("ord")).subquery(name)
+
+
+def _typed(columns: Columns) -> list[sa.ColumnClause[Any]]:
+    return [sa.column(column, kind) for column, kind in columns.items()]
+
+
+def values(session: Session, name: str, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """The parameters of `rows`: equally long sequences, one a column, in the same order."""
+    if session.postgresql:
+        return {f"{name}_{column}": list(sequence) for column, sequence in columns.items()}
+    return {name: orjson.dumps(list(zip(*columns.values(), strict=True))).decode()}

@@ -1,0 +1,268 @@
+"""Claim: take due tasks under this worker's fence, in order, without waiting for anybody.
+
+A lane is a task type with the room that the worker has for it. Within a lane the order is `order_key` (run_at minus
+priority × step, fixed when the row is written), then id; lanes are merged by the same order. Rows that another worker is
+claiming are skipped, so no claim waits for another, and no task is claimed twice: the row's own update decides.
+
+The low-water mark. Behind a held snapshot, claimed rows leave dead entries at the head of the claim's index, and every
+claim would walk them again. A worker therefore remembers the order key of the last row that it took from a lane and starts
+there, and forgets it once a second and whenever it is told of new work; what came in below the mark waits so long.
+
+The worker's own row is locked FOR KEY SHARE, only when there is something to take, and must be active: reaping and
+superseding lock it FOR UPDATE, so a claim and a take-over of its worker never overlap. (A renewal is not held up: it
+changes no key.)
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from fibflow.model import DEFAULT_TIMEOUT, SECOND
+from fibflow.store.clock import now
+from fibflow.store.database import Session, read, statement, write
+from fibflow.store.tables import cron_task, task, task_type, worker
+
+LOWEST = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A task type, how many of its tasks the worker has room for, and the order key to start from."""
+
+    type_id: int
+    room: int
+    low: int = LOWEST
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a poll saw. `due_in`: microseconds until the next scheduled task or tick, at most a minute."""
+
+    ready: bool
+    promote: bool
+    tick: bool
+    expired: bool
+    due_in: int
+
+
+CLAIMED = (
+    "id",
+    "type_id",
+    "attempt",
+    "stage",
+    "payload",
+    "order_key",
+    "timeout",
+    "max_attempts",
+    "failures",
+    "interruptions",
+    "backoff",
+    "backoff_factor",
+    "max_backoff",
+    "priority",
+    "tag",
+    "parent_id",
+    "root_id",
+    "spawned",
+    "context",
+    "created_at",
+)
+"""The columns that a claim gives back, in this order."""
+
+Row = sa.Row[Any]
+
+
+@statement
+def claim(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Sequence[Row]:
+    """At most `limit` due tasks, now running under this worker, in claiming order. None for a worker that is not active."""
+    if session.postgresql:
+        taken = _claim_in_one(session, worker_id, lanes, limit)
+    else:
+        taken = _claim_in_steps(session, worker_id, lanes, limit)
+    return sorted(taken, key=_in_order)
+
+
+def _in_order(row: Row) -> tuple[int, int]:
+    return row.order_key, row.id
+
+
+# ── PostgreSQL: one statement ─────────────────────────────────────────────────────────────────────────────────────
+
+CLAIM_HEAD = """
+WITH lane AS (
+    SELECT l.type_id, l.room, l.low
+    FROM unnest(:types, :rooms, :lows) AS l(type_id, room, low)
+    JOIN fibflow.task_type y ON y.id = l.type_id AND NOT y.paused AND NOT y.suspended
+)"""
+
+QUOTA_OF_ONE_LANE = """, quota AS (
+    SELECT type_id, low, least(room, :limit) AS n FROM lane
+)"""
+
+QUOTA_OF_MANY_LANES = """, head AS (
+    SELECT l.type_id, l.low, t.order_key, t.id
+    FROM lane l CROSS JOIN LATERAL (
+        SELECT id, order_key FROM fibflow.task
+        WHERE state = 'ready' AND type_id = l.type_id AND order_key >= l.low
+        ORDER BY order_key, id LIMIT least(l.room, :limit)
+    ) t
+    ORDER BY t.order_key, t.id LIMIT :limit
+), quota AS (
+    SELECT type_id, low, count(*) AS n FROM head GROUP BY type_id, low
+)"""
+
+CLAIM_TAIL = """, pick AS MATERIALIZED (
+    SELECT t.id
+    FROM quota q CROSS JOIN LATERAL (
+        SELECT id FROM fibflow.task
+        WHERE state = 'ready' AND type_id = q.type_id AND order_key >= q.low
+        ORDER BY order_key, id LIMIT q.n FOR UPDATE SKIP LOCKED
+    ) t
+), owner AS MATERIALIZED (
+    SELECT id FROM fibflow.worker
+    WHERE id = :worker AND status = 'active' AND EXISTS (SELECT FROM pick)
+    FOR KEY SHARE
+), clock AS MATERIALIZED (
+    SELECT fibflow.fibflow_now() AS now
+)
+UPDATE fibflow.task t
+SET state = 'running', attempt = t.attempt + 1, worker_id = o.id, claimed_at = k.now,
+    started_at = coalesce(t.started_at, k.now),
+    deadline_at = k.now + coalesce(t.timeout, :default_timeout),
+    last_event_type = 'task_started', last_event_at = k.now
+FROM pick p, owner o, clock k
+WHERE t.id = p.id
+RETURNING """ + ", ".join(f"t.{name}" for name in CLAIMED)
+
+
+@cache
+def _claim_statement(many: bool) -> sa.TextClause:
+    text = CLAIM_HEAD + (QUOTA_OF_MANY_LANES if many else QUOTA_OF_ONE_LANE) + CLAIM_TAIL
+    whole = ARRAY(sa.BigInteger)
+    return sa.text(text).bindparams(
+        sa.bindparam("types", type_=whole), sa.bindparam("rooms", type_=whole), sa.bindparam("lows", type_=whole)
+    )
+
+
+def _claim_in_one(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Sequence[Row]:
+    parameters = {
+        "types": [lane.type_id for lane in lanes],
+        "rooms": [lane.room for lane in lanes],
+        "lows": [lane.low for lane in lanes],
+        "limit": limit,
+        "worker": worker_id,
+        "default_timeout": round(DEFAULT_TIMEOUT * SECOND),
+    }
+    return session.connection.execute(_claim_statement(len(lanes) > 1), parameters).all()
+
+
+# ── SQLite: a few statements while no one else can write ──────────────────────────────────────────────────────────
+
+
+def _claim_in_steps(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Sequence[Row]:
+    if session.connection.execute(ACTIVE, {"worker": worker_id}).first() is None:
+        return []
+    heads = [session.connection.execute(LANE_HEAD, _lane(lane, limit)).all() for lane in lanes]
+    ids = [row.id for row in list(heapq.merge(*heads, key=_in_order))[:limit]]
+    if not ids:
+        return []
+    moment = session.now()
+    return session.connection.execute(TAKE, {"ids": ids, "worker": worker_id, "now": moment}).all()
+
+
+def _lane(lane: Lane, limit: int) -> dict[str, int]:
+    return {"type": lane.type_id, "low": lane.low, "room": min(lane.room, limit)}
+
+
+ACTIVE = sa.select(worker.c.id).where(worker.c.id == sa.bindparam("worker"), worker.c.status == "active")
+LANE_HEAD = (
+    sa.select(task.c.id, task.c.order_key)
+    .join(task_type, task_type.c.id == task.c.type_id)
+    .where(task.c.state == sa.text("'ready'"), task.c.type_id == sa.bindparam("type"))
+    .where(task.c.order_key >= sa.bindparam("low"), ~task_type.c.paused, ~task_type.c.suspended)
+    .order_by(task.c.order_key, task.c.id)
+    .limit(sa.bindparam("room", type_=sa.Integer))
+)
+_moment = sa.bindparam("now", type_=sa.BigInteger)
+TAKE = (
+    sa.update(task)
+    .where(task.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(
+        state="running",
+        attempt=task.c.attempt + 1,
+        worker_id=sa.bindparam("worker"),
+        claimed_at=_moment,
+        started_at=sa.func.coalesce(task.c.started_at, _moment),
+        deadline_at=_moment + sa.func.coalesce(task.c.timeout, round(DEFAULT_TIMEOUT * SECOND)),
+        last_event_type="task_started",
+        last_event_at=_moment,
+    )
+    .returning(*(task.c[name] for name in CLAIMED))
+)
+
+
+# ── what a poll looks at, and what it promotes ────────────────────────────────────────────────────────────────────
+
+A_MINUTE = 60 * SECOND
+
+
+@read
+def look(session: Session, type_ids: Sequence[int]) -> Outlook:
+    """One cheap SELECT that tells an idle worker what there is to do. It writes nothing."""
+    row = session.connection.execute(LOOK, {"types": list(type_ids)}).one()
+    nexts = [at for at in (row.next_task, row.next_tick) if at is not None]
+    due_in = min([at - row.now for at in nexts] + [A_MINUTE])
+    return Outlook(
+        ready=bool(row.ready),
+        promote=row.next_task is not None and row.next_task <= row.now,
+        tick=row.next_tick is not None and row.next_tick <= row.now,
+        expired=row.next_expiry is not None and row.next_expiry <= row.now,
+        due_in=max(due_in, 0),
+    )
+
+
+READY = sa.text("'ready'")
+_of_types = task.c.type_id.in_(sa.bindparam("types", expanding=True))
+_running_types = sa.select(task_type.c.id).where(~task_type.c.paused, ~task_type.c.suspended)
+LOOK = sa.select(
+    now().label("now"),
+    sa.exists(sa.select(task.c.id).where(task.c.state == READY, _of_types, task.c.type_id.in_(_running_types))).label("ready"),
+    sa.select(sa.func.min(task.c.run_at)).where(task.c.state == sa.text("'scheduled'")).scalar_subquery().label("next_task"),
+    sa.select(sa.func.min(cron_task.c.next_at))
+    .where(sa.text("NOT cron_task.paused AND NOT cron_task.suspended"))
+    .scalar_subquery()
+    .label("next_tick"),
+    sa.select(sa.func.min(worker.c.expires_at)).where(worker.c.status == sa.text("'active'")).scalar_subquery().label("next_expiry"),
+)
+
+PROMOTED = 1000
+"""Rows in one promotion."""
+
+
+@statement
+def promote(session: Session) -> int:
+    """Make scheduled tasks that are due ready to be claimed, a bounded number; how many."""
+    due = (
+        sa.select(task.c.id)
+        .where(task.c.state == sa.text("'scheduled'"), task.c.run_at <= sa.select(now()).scalar_subquery())
+        .order_by(task.c.run_at)
+        .limit(PROMOTED)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    return session.connection.execute(sa.update(task).where(task.c.id == due.c.id).values(state="ready")).rowcount
+
+
+@read
+def owned(session: Session, worker_id: int) -> set[tuple[int, int]]:
+    """The attempts that the database says this worker runs: (task, fence)."""
+    query = sa.select(task.c.id, task.c.attempt).where(task.c.state == sa.text("'running'"), task.c.worker_id == worker_id)
+    return {(row.id, row.attempt) for row in session.connection.execute(query)}

@@ -1,0 +1,328 @@
+"""One database, PostgreSQL or SQLite, and the one way a verb reaches it.
+
+A verb is a plain function on a `Session`. `Database.call` runs it here and now; `Database.run` awaits it: on
+PostgreSQL inside an async connection (`run_sync`), on SQLite in a thread. There is no second implementation of any verb.
+
+How a verb wants to be run is written on it by a decorator:
+
+    @read        one or more SELECTs, no transaction; repeated after a lost connection
+    @statement   a single statement that is its own transaction
+    @write       a transaction; repeated after a deadlock; a connection lost at COMMIT is OutcomeUnknown
+
+Every call has a deadline (statement_timeout, busy_timeout, keepalives), so that no loop above can hang. What is stored,
+and how, is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool, StaticPool
+from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
+from fibflow.model import SECOND
+from fibflow.store.clock import Clock, now
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PRIORITY_STEP = 60 * SECOND
+"""So much earlier does one step of priority make a task, in microseconds (the order of claims)."""
+
+
+@dataclass(slots=True)
+class Session:
+    """What a verb works on: a connection inside its transaction, and the namespace it speaks for."""
+
+    connection: sa.Connection
+    namespace: str = "default"
+    priority_step: int = PRIORITY_STEP
+    wakes: Wakes = field(default_factory=lambda: Wakes())
+
+    @property
+    def postgresql(self) -> bool:
+        return self.connection.dialect.name == "postgresql"
+
+    def now(self) -> int:
+        """The database's clock, microseconds since the epoch."""
+        return self.connection.execute(NOW).scalar_one()
+
+
+NOW = sa.select(now())
+
+
+@dataclass(slots=True)
+class Wakes:
+    """When this process last told idle workers of a task type (monotonic seconds), to tell them a few times at most."""
+
+    last: dict[int, float] = field(default_factory=dict)
+
+
+class Mode(Enum):
+    """How a verb wants to be run; see the module's docstring."""
+
+    READ = "read"
+    STATEMENT = "statement"
+    WRITE = "write"
+
+
+Verb = Callable[Concatenate[Session, P], R]
+
+
+def read(verb: Callable[P, R]) -> Callable[P, R]:
+    """Mark a verb as SELECTs only."""
+    return _marked(verb, Mode.READ)
+
+
+def statement(verb: Callable[P, R]) -> Callable[P, R]:
+    """Mark a verb as one statement that needs no transaction around it."""
+    return _marked(verb, Mode.STATEMENT)
+
+
+def write(verb: Callable[P, R]) -> Callable[P, R]:
+    """Mark a verb as a transaction."""
+    return _marked(verb, Mode.WRITE)
+
+
+def _marked(verb: Callable[P, R], mode: Mode) -> Callable[P, R]:
+    verb.mode = mode  # type: ignore[attr-defined]
+    return verb
+
+
+def _mode(verb: Callable[..., Any]) -> Mode:
+    return getattr(verb, "mode", Mode.WRITE)
+
+
+class Transient(Exception):
+    """A verb that did nothing and may be repeated: a deadlock, a serialization failure, a busy file."""
+
+
+TRANSIENT = retry_if_exception_type(Transient)
+REPEATS = {"retry": TRANSIENT, "stop": stop_after_attempt(8), "wait": wait_random_exponential(0.01, 1), "reraise": True}
+
+
+class Database:
+    """Connections to one database. Cheap to make; connects when first used; `close` it in the end.
+
+    `url`: `sqlite:///file.db`, `sqlite://` (memory), `postgresql://user@host/name`. `statement_timeout` in seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "default",
+        statement_timeout: float = 30.0,
+        pool_size: int = 4,
+        priority_step: int = PRIORITY_STEP,
+    ) -> None:
+        self.url = parse_url(url)
+        self.namespace = namespace
+        self.statement_timeout = statement_timeout
+        self.pool_size = pool_size
+        self.priority_step = priority_step
+        self.clock = Clock()
+        self.wakes = Wakes()
+        self._memory_lock = threading.RLock() if self.in_memory else None
+
+    @property
+    def postgresql(self) -> bool:
+        return self.url.get_backend_name() == "postgresql"
+
+    @property
+    def in_memory(self) -> bool:
+        return not self.postgresql and self.url.database in (None, "", ":memory:")
+
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """For threads, and for SQLite."""
+        if self.postgresql:
+            return sa.create_engine(self.url, connect_args=self._postgresql_arguments(), pool_size=self.pool_size)
+        return _sqlite_engine(self.url, self.clock, self.in_memory)
+
+    @cached_property
+    def async_engine(self) -> AsyncEngine:
+        """For the event loop; PostgreSQL only."""
+        return create_async_engine(self.url, connect_args=self._postgresql_arguments(), pool_size=self.pool_size)
+
+    @cached_property
+    def _autocommit(self) -> sa.Engine:
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT") if self.postgresql else self.engine
+
+    @cached_property
+    def _async_autocommit(self) -> AsyncEngine:
+        return self.async_engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def _postgresql_arguments(self) -> dict[str, Any]:
+        milliseconds = round(self.statement_timeout * 1000)
+        options = (
+            f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=10000 -c lock_timeout=10000"
+        )
+        given = self.url.query.get("options")
+        return {
+            "application_name": "fibflow",
+            "connect_timeout": 5,
+            "options": f"{options} {given}" if isinstance(given, str) else options,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10000,
+        }
+
+    # ── running a verb ────────────────────────────────────────────────────────────────────────────────────────
+
+    def call(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a verb in this thread. Raises DatabaseUnavailable, OutcomeUnknown, SchemaMismatch, and what the verb raises."""
+        try:
+            for trial in Retrying(**REPEATS):
+                with trial:
+                    return self._once(verb, *args, **kwargs)
+        except Transient as busy:
+            raise DatabaseUnavailable(str(busy)) from busy
+        raise AssertionError("unreachable")
+
+    async def run(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a verb without blocking the event loop. Raises what `call` raises."""
+        if not self.postgresql:
+            return await asyncio.to_thread(self.call, verb, *args, **kwargs)
+        try:
+            async for trial in AsyncRetrying(**REPEATS):
+                with trial:
+                    return await self._once_async(verb, *args, **kwargs)
+        except Transient as busy:
+            raise DatabaseUnavailable(str(busy)) from busy
+        raise AssertionError("unreachable")
+
+    def _once(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        mode = _mode(verb)
+        engine = self.engine if mode is Mode.WRITE else self._autocommit
+        committing = mode is Mode.STATEMENT
+        lock = self._memory_lock
+        if lock is not None:
+            lock.acquire()
+        try:
+            with engine.connect() as connection:
+                if mode is Mode.READ:
+                    connection = connection.execution_options(fibflow_read=True)
+                result = verb(self._session(connection), *args, **kwargs)
+                committing = mode is not Mode.READ
+                connection.commit()
+                return result
+        except DBAPIError as error:
+            raise explained(error, committing, self.url) from error
+        finally:
+            if lock is not None:
+                lock.release()
+
+    async def _once_async(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        mode = _mode(verb)
+        engine = self.async_engine if mode is Mode.WRITE else self._async_autocommit
+        committing = mode is Mode.STATEMENT
+        try:
+            async with engine.connect() as connection:
+                result = await connection.run_sync(lambda sync: verb(self._session(sync), *args, **kwargs))
+                committing = mode is not Mode.READ
+                await connection.commit()
+                return result
+        except DBAPIError as error:
+            raise explained(error, committing, self.url) from error
+
+    def _session(self, connection: sa.Connection) -> Session:
+        return Session(connection, self.namespace, self.priority_step, self.wakes)
+
+    def close(self) -> None:
+        """Close the connections that threads use (and SQLite's)."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if "async_engine" in self.__dict__:
+            await self.async_engine.dispose()
+        self.close()
+
+
+def parse_url(url: str) -> sa.URL:
+    """A database URL, with psycopg as PostgreSQL's driver. Raises InvalidInput."""
+    try:
+        parsed = sa.make_url(url)
+        backend = parsed.get_backend_name()
+    except (sa.exc.ArgumentError, NoSuchModuleError) as error:
+        raise InvalidInput("database", url, f"is not a database URL; {WAY_OUT}") from error
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite+pysqlite")
+    raise InvalidInput("database", url, f"is of a kind that is not supported; {WAY_OUT}")
+
+
+WAY_OUT = "write sqlite:///FILE or postgresql://USER@HOST/NAME"
+
+
+def _sqlite_engine(url: sa.URL, clock: Clock, in_memory: bool) -> sa.Engine:
+    """One file, or memory with one shared connection. Writers queue by BEGIN IMMEDIATE."""
+    engine = sa.create_engine(
+        url,
+        poolclass=StaticPool if in_memory else QueuePool,
+        connect_args={"check_same_thread": False, "timeout": 30, "isolation_level": None},
+    ).execution_options(schema_translate_map={"fibflow": None})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
+        connection.create_function("fibflow_now", 0, clock.now)
+        if not in_memory:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        reading = connection.get_execution_options().get("fibflow_read", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+DEADLOCK_OR_SERIALIZATION = frozenset({"40001", "40P01", "55P03"})
+UNDEFINED_TABLE_OR_SCHEMA = frozenset({"42P01", "3F000", "42883", "42703"})
+
+
+def explained(error: DBAPIError, committing: bool, url: sa.URL) -> Exception:
+    """What a driver's error means for the caller: to be repeated, unknown, not there, or as it is."""
+    code = getattr(error.orig, "sqlstate", None)
+    text = str(error.orig)
+    if code in DEADLOCK_OR_SERIALIZATION or "database is locked" in text:
+        return Transient(text)
+    if code in UNDEFINED_TABLE_OR_SCHEMA or "no such table" in text or "no such column" in text:
+        return SchemaMismatch(f"{shown(url)} lacks fibflow's tables or has older ones: run `fibflow migrate` ({_line(text)})")
+    if error.connection_invalidated and committing:
+        return OutcomeUnknown(f"the connection broke while the answer was awaited: {_line(text)}")
+    if error.connection_invalidated or isinstance(error, OperationalError):
+        return DatabaseUnavailable(f"{shown(url)} is not available: {_line(text)}")
+    return DatabaseError(f"{shown(url)} refused: {_line(text)}")
+
+
+def shown(url: sa.URL) -> str:
+    """A URL without its password."""
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]
+
+
+def sqlite_path(url: sa.URL) -> Path | None:
+    """The file of a SQLite database; None in memory."""
+    return Path(url.database) if url.database and url.database != ":memory:" else None

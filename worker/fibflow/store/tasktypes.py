@@ -1,0 +1,142 @@
+"""Task types: declared by code or by a resource, paused and resumed.
+
+Both declarations are kept; the effective options are the resource's, then the code's. A declaration that changes nothing
+writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fibflow import encoding
+from fibflow.errors import NotFound
+from fibflow.model import Options, TaskType
+from fibflow.store.clock import micros, seconds
+from fibflow.store.database import Session, read, write
+from fibflow.store.tables import task_type
+
+DURATIONS = ("timeout", "backoff", "max_backoff")
+OPTION_NAMES = ("timeout", "max_attempts", "backoff", "backoff_factor", "max_backoff", "priority")
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What code or a resource says of a task type."""
+
+    name: str
+    options: Options = Options()
+    max_concurrent_tasks: int | None = None
+    description: str | None = None
+    suspended: bool = False
+
+
+@write
+def declare_types(session: Session, declarations: Sequence[Declaration], source: str = "code") -> dict[str, int]:
+    """Store what code (`source="code"`) or resources ("resource") declare; the ids by name."""
+    for declaration in declarations:
+        _check(declaration)
+    names = [declaration.name for declaration in declarations]
+    stored = _rows(session, names)
+    _insert(session, [name for name in names if name not in stored], source)
+    stored = _rows(session, names)
+    for declaration in declarations:
+        _update(session, stored[declaration.name], declaration, source)
+    return {name: row["id"] for name, row in stored.items()}
+
+
+def _check(declaration: Declaration) -> None:
+    encoding.text(declaration.name, "type", longest=253)
+    encoding.check_options(declaration.options)
+    encoding.optional_text(declaration.description, "description")
+    if declaration.max_concurrent_tasks is not None:
+        encoding.number(declaration.max_concurrent_tasks, "max_concurrent_tasks", 1, 1_000_000, whole=True)
+
+
+def _rows(session: Session, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    query = sa.select(task_type).where(task_type.c.namespace == session.namespace, task_type.c.name.in_(list(names)))
+    return {row["name"]: dict(row) for row in session.connection.execute(query).mappings()}
+
+
+def _insert(session: Session, names: Sequence[str], source: str) -> None:
+    if names:
+        rows = [{"namespace": session.namespace, "name": name, "source": source} for name in sorted(set(names))]
+        session.connection.execute(insert_or_nothing(session, task_type), rows)
+
+
+def insert_or_nothing(session: Session, table: sa.Table) -> Any:
+    """INSERT … ON CONFLICT DO NOTHING in the database's dialect."""
+    dialect = postgresql if session.postgresql else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+def _update(session: Session, row: Mapping[str, Any], declaration: Declaration, source: str) -> None:
+    said = {name: value for name, value in asdict(declaration.options).items() if value is not None}
+    for name in ("max_concurrent_tasks", "description"):
+        if getattr(declaration, name) is not None:
+            said[name] = getattr(declaration, name)
+    layers = {"code": encoding.decode(row["code_options"]), "resource": encoding.decode(row["resource_options"])}
+    layers[source] = said
+    changes = _effective({**layers["code"], **layers["resource"]})
+    changes[f"{source}_options"] = encoding.encode(said, "options")
+    if source == "resource":
+        changes |= {"source": source, "suspended": declaration.suspended}
+    changes = {name: value for name, value in changes.items() if row[name] != value}
+    if changes:
+        session.connection.execute(sa.update(task_type).where(task_type.c.id == row["id"]).values(changes))
+
+
+def _effective(said: Mapping[str, Any]) -> dict[str, Any]:
+    names = (*OPTION_NAMES, "max_concurrent_tasks", "description")
+    return {name: micros(said.get(name)) if name in DURATIONS else said.get(name) for name in names}
+
+
+def option_columns(options: Options) -> dict[str, Any]:
+    """Options as they are stored: durations in microseconds."""
+    return {name: micros(value) if name in DURATIONS else value for name, value in asdict(options).items()}
+
+
+def options_of(row: Mapping[str, Any]) -> Options:
+    """The options that a row stores; None where it inherits."""
+    return Options(**{name: seconds(row[name]) if name in DURATIONS else row[name] for name in OPTION_NAMES})
+
+
+@write
+def pause_type(session: Session, name: str) -> None:
+    """Hold back the tasks of a type until it is resumed; what runs goes on. Raises NotFound."""
+    _set_paused(session, name, True)
+
+
+@write
+def resume_type(session: Session, name: str) -> None:
+    """Let the tasks of a paused type go on. Raises NotFound."""
+    _set_paused(session, name, False)
+
+
+def _set_paused(session: Session, name: str, paused: bool) -> None:
+    named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
+    if session.connection.execute(sa.update(task_type).where(named).values(paused=paused)).rowcount == 0:
+        raise NotFound("task type", name)
+
+
+@read
+def types(session: Session) -> list[TaskType]:
+    """The task types of the namespace, by name."""
+    query = sa.select(task_type).where(task_type.c.namespace == session.namespace).order_by(task_type.c.name)
+    return [
+        TaskType(
+            id=row["id"],
+            namespace=row["namespace"],
+            name=row["name"],
+            source=row["source"],
+            description=row["description"],
+            options=options_of(row),
+            max_concurrent_tasks=row["max_concurrent_tasks"],
+            paused=row["paused"] or row["suspended"],
+        )
+        for row in session.connection.execute(query).mappings()
+    ]
