@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-import psycopg
-
 from bench import lap
 from bench.lap import NotYet
 from bench.server import Server
@@ -38,17 +36,20 @@ class Course:
         return results
 
     @contextmanager
-    def database(self, contestant: str) -> Iterator[str]:
-        with self.server.fresh("bench") as url:
+    def database(self, contestant: str, name: str = "bench") -> Iterator[str]:
+        """The address of a new database that the contestant has set up, dropped afterwards."""
+        url = self.server.create(name)
+        try:
             lap.run(contestant, "setup", url=url)
             yield url
+        finally:
+            self.server.drop(name)
 
     @contextmanager
     def backlog(self, contestant: str, n: int, **arguments: int) -> Iterator[str]:
         """A database with `n` tasks queued and everything on disk."""
         with self.database(contestant) as url:
             lap.run(contestant, "enqueue_bulk", url=url, n=n, size=1000, **arguments)
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("ANALYZE")
-                connection.execute("CHECKPOINT")
+            self.server.sql("ANALYZE", "bench")
+            self.server.sql("CHECKPOINT")
             yield url

@@ -11,13 +11,12 @@ from bench import lap
 from bench.course import Course
 from bench.lap import NotYet
 from bench.report import Row, row
-from bench.server import Server
 
 CONTESTANTS = {"ours": "ours", "pgqueuer": "pgqueuer_peer"}
 SETTLING = 5
 COUNTED = """
 SELECT datname, sum(calls)::float8, sum(wal_bytes)::float8
-FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid WHERE datname = ANY(%s) GROUP BY datname
+FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid WHERE datname LIKE 'idle_%' GROUP BY datname
 """
 
 
@@ -27,7 +26,7 @@ def measure(course: Course) -> list[Row]:
         for name, module in CONTESTANTS.items():
             for types in (1, 50):
                 with suppress(NotYet):
-                    workers.enter_context(_worker(course.server, name, module, types))
+                    workers.enter_context(_worker(course, f"idle_{name}_{types}", module, types))
                     idling.append(f"idle_{name}_{types}")
         asked = _a_second(course, idling)
     statements = {name: rates["statements"] for name, rates in asked.items()}
@@ -38,12 +37,10 @@ def measure(course: Course) -> list[Row]:
 
 
 @contextmanager
-def _worker(server: Server, name: str, module: str, types: int) -> Iterator[None]:
-    with server.fresh(f"idle_{name}_{types}") as url:
-        lap.run(module, "setup", url=url)
-        with lap.begun(module, "idle", url=url, types=types) as worker:
-            worker.wait_until_ready()
-            yield
+def _worker(course: Course, name: str, module: str, types: int) -> Iterator[None]:
+    with course.database(module, name) as url, lap.begun(module, "idle", url=url, types=types) as worker:
+        worker.wait_until_ready()
+        yield
 
 
 def _a_second(course: Course, databases: list[str]) -> dict[str, dict[str, float]]:
@@ -51,8 +48,8 @@ def _a_second(course: Course, databases: list[str]) -> dict[str, dict[str, float
     seconds = course.size(60, 15)
     course.say(f"counting statements for {seconds} s: {', '.join(databases)}")
     time.sleep(SETTLING)
-    course.server.rows("SELECT pg_stat_statements_reset()")
+    course.server.sql("SELECT pg_stat_statements_reset()")
     time.sleep(seconds)
-    counted = {name: (calls, wal) for name, calls, wal in course.server.rows(COUNTED, [databases])}
+    counted = {name: (calls, wal) for name, calls, wal in course.server.sql(COUNTED)}
     rates = {name: counted.get(name, (0.0, 0.0)) for name in databases}
     return {name: {"statements": calls / seconds, "wal_bytes": wal / seconds} for name, (calls, wal) in rates.items()}

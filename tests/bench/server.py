@@ -1,7 +1,7 @@
 """A private PostgreSQL server, as durable as in production, that disappears with the run.
 
-It knows nothing of queues. Everything after `started()` goes through `Server`: an address, a fresh database by name,
-and SQL run from outside the contestants' databases, so that what the harness asks is never counted as theirs.
+It knows nothing of queues. Everything after `started()` goes through `Server`: create a database, drop it, run SQL;
+what the harness asks from the database `postgres` is never counted as a contestant's.
 """
 
 import os
@@ -9,14 +9,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg.sql import SQL, Composed, Identifier
 
 SETTINGS = {
     "fsync": "on",
@@ -39,22 +39,23 @@ class Server:
     def url(self, database: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    @contextmanager
-    def fresh(self, name: str) -> Iterator[str]:
-        """The address of a new, empty database, dropped afterwards even if somebody is still connected to it."""
-        self.execute("CREATE DATABASE {}", name)
-        try:
-            yield self.url(name)
-        finally:
-            self.execute("DROP DATABASE {} WITH (FORCE)", name)
+    def create(self, database: str) -> str:
+        """Create an empty database and return its address."""
+        self._execute(SQL("CREATE DATABASE {}").format(Identifier(database)))
+        return self.url(database)
 
-    def execute(self, statement: LiteralString, *names: str) -> None:
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+    def drop(self, database: str) -> None:
+        """Drop a database even if somebody is still connected to it."""
+        self._execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(database)))
 
-    def rows(self, query: LiteralString, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            return connection.execute(query, values).fetchall()
+    def sql(self, text: LiteralString, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement, committed by itself, and return its rows."""
+        return self._execute(SQL(text), database)
+
+    def _execute(self, statement: Composed | SQL, database: str = "postgres") -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def started() -> Iterator[Server]:
         _initialise(home)
         _control(home, "start", "-w", "-l", str(home / "log"), "-o", _options(home, server.port))
         try:
-            server.execute("CREATE EXTENSION pg_stat_statements")
+            server.sql("CREATE EXTENSION pg_stat_statements")
             yield server
         finally:
             _control(home, "stop", "-w", "-m", "immediate")
