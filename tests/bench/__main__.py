@@ -1,0 +1,55 @@
+"""Run the rows, print the table, write build/bench.json; the exit code says whether everything asked now is met."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import bloat, drain, enqueue, idle, latency, report, server
+from bench.course import Course
+
+OUTPUT = Path(__file__).parents[2] / "build" / "bench.json"
+
+ROWS: dict[str, Callable[[Course], list[report.Row]]] = {
+    "P1": drain.measure,
+    "P2": enqueue.measure,
+    "P3": latency.measure,
+    "P5": bloat.measure,
+    "P9": idle.measure,
+}
+
+
+def main() -> int:
+    asked = _arguments()
+    progress = Console(stderr=True, log_path=False)
+    rows: list[report.Row] = []
+    with server.started() as running:
+        for id in asked.only:
+            course = Course(running, asked.quick, partial(progress.log, id))
+            rows += ROWS[id](course)
+    report.write(rows, OUTPUT)
+    report.show(rows, Console(width=None if sys.stdout.isatty() else 160))
+    return 0 if all(row.met is not False for row in rows) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", type=_ids, default=list(ROWS), metavar="P1,P3", help="rows to run; all by default")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer tasks and rounds: minutes instead of a quarter of an hour"
+    )
+    return parser.parse_args()
+
+
+def _ids(text: str) -> list[str]:
+    ids = text.split(",")
+    if unknown := [id for id in ids if id not in ROWS]:
+        raise argparse.ArgumentTypeError(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    return ids
+
+
+if __name__ == "__main__":
+    sys.exit(main())
