@@ -1,0 +1,53 @@
+# fibflow: every command that the README and CONTRIBUTING name.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+STAMP  := .venv/.stamp
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check unit test bench faults constraints clean venv postgres
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: venv ## set up, then run the example with three workers, one of them killed (SQLite, about a minute)
+	$(BIN)/python examples/stdlib/demo.py
+
+check: venv ## lint, format, types and architecture
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: venv ## the tests that need no database, in seconds
+	$(BIN)/pytest tests/unit
+
+test: check postgres ## check, then every test (PostgreSQL is found, or installed)
+	$(BIN)/pytest
+
+bench: venv postgres ## measure against the peer, write build/bench.json
+	mkdir -p build && cd tests && ../$(BIN)/python -m bench
+
+faults: venv postgres ## kill and stop workers, count what is lost or doubled, write build/faults.json
+	mkdir -p build && cd tests && ../$(BIN)/python -m faults
+
+constraints: venv ## resolve the newest versions afresh into constraints.txt
+	rm -rf build/resolve && $(BIN)/python -m venv build/resolve
+	build/resolve/bin/pip install --quiet '.[postgres,operator,dev]'
+	{ sed -n '/^#/p' constraints.txt; build/resolve/bin/pip freeze --exclude fibflow; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt && rm -rf build/resolve
+
+clean: ## remove what was built, the virtual environment too
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find operator worker tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt tools/venv.sh
+	@bash tools/venv.sh $(PYTHON) .venv
+	@touch $@
+
+postgres: venv
+	@$(BIN)/python tools/postgres.py

@@ -1,0 +1,57 @@
+"""PostgreSQL for the tests: one server a session, one database a test.
+
+A database is a copy of a template that was migrated once, so that a test pays for a file copy and not for migrations.
+Every connection has a lock_timeout of two seconds: a test that would wait for a lock for ever fails and names the
+statement. How the server runs is the story of postgres_server.py.
+"""
+
+import importlib
+import importlib.util
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from postgres_server import Server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """The session's own server; a test that stops or crashes it starts a `Server()` of its own instead."""
+    with Server({"lock_timeout": "2s"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: Server) -> str:
+    """The name of a migrated database that nobody connects to."""
+    name = "fibflow_template"
+    migrate(postgres_server.create(name))
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server, postgres_template: str) -> Iterator[str]:
+    """The address of a fresh migrated database."""
+    yield from _database(postgres_server, postgres_template)
+
+
+@pytest.fixture
+def postgres_empty_url(postgres_server: Server) -> Iterator[str]:
+    """The address of a fresh database with nothing in it, for tests of the migrations themselves."""
+    yield from _database(postgres_server, None)
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the newest schema; a tree without migrations has none to bring."""
+    # Only the absence of the module counts as that: an error inside it is an error of the tests.
+    if importlib.util.find_spec("fibflow.store.migrate") is not None:
+        importlib.import_module("fibflow.store.migrate").migrate(url)
+
+
+def _database(server: Server, template: str | None) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    yield server.create(name, template)
+    server.drop(name)

@@ -1,0 +1,33 @@
+"""What the layout promises. Who may import whom is held by import-linter, in `make check`."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(
+    path for root in ("operator", "worker", "tests", "tools", "examples") for path in (ROOT / root).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("root", ["operator", "worker"])
+def test_a_source_root_is_not_a_package(root):
+    # Python started in the repository's root would import it in place of the standard library's.
+    assert not (ROOT / root / "__init__.py").exists()
+
+
+def test_nothing_under_tests_is_named_like_a_module_of_the_standard_library():
+    names = {path.stem for path in (ROOT / "tests").iterdir()}
+    assert names & sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("package", ["operator/fibflow_operator", "worker/fibflow", "worker/fibflow_worker"])
+def test_a_package_ships_its_types(package):
+    assert (ROOT / package / "py.typed").exists()
