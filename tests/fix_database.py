@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from fibflow.model import SECOND
 from fibflow.store.database import Database
@@ -40,7 +39,7 @@ def move_clock(database: Database, seconds: float) -> None:
     """
     database.clock.offset += round(seconds * SECOND)
     if database.postgresql:
-        name = sa.sql.compiler.IdentifierPreparer(database.engine.dialect).quote(str(database.url.database))
+        name = database.engine.dialect.identifier_preparer.quote(str(database.url.database))
         with database.engine.begin() as connection:
             connection.exec_driver_sql(f"ALTER DATABASE {name} SET fibflow.clock_offset = '{database.clock.offset}'")
         database.engine.dispose()

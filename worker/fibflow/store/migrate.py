@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from alembic import command
@@ -28,6 +28,13 @@ SCRIPTS = Path(__file__).parent / "migrations"
 ADVISORY_LOCK = 0x666962666C6F77  # "fibflow"
 PATIENCE = "10min"  # how long one program waits until another has migrated
 ONE_AT_A_TIME = threading.Lock()  # alembic keeps the migration that it runs in module variables
+
+
+class Stored(NamedTuple):
+    """What a database says of its schema: the migration it stands at, and the oldest code that works with it."""
+
+    version: str
+    oldest_code: str
 
 
 def migrate(database: Database | str) -> str:
@@ -52,7 +59,7 @@ def upgrade(session: Session, url: str) -> str:
     stored = _stored(session)
     if stored is not None and stored.version not in _versions():
         _refuse_newer(url, stored)
-        return str(stored.version)
+        return stored.version
     config = _config()
     config.attributes["connection"] = session.connection
     command.upgrade(config, "head")
@@ -78,7 +85,7 @@ def check_schema(database: Database) -> None:
     _refuse_newer(url, stored)
 
 
-def _refuse_newer(url: str, stored: sa.Row[Any]) -> None:
+def _refuse_newer(url: str, stored: Stored) -> None:
     if _numbers(stored.oldest_code) > _numbers(fibflow.__version__):
         raise SchemaMismatch(
             f"{url} has schema {stored.version}, too new for fibflow {fibflow.__version__}: "
@@ -87,17 +94,18 @@ def _refuse_newer(url: str, stored: sa.Row[Any]) -> None:
 
 
 @read
-def stored_version(session: Session) -> sa.Row[Any] | None:
+def stored_version(session: Session) -> Stored | None:
     """The row that says what the schema is; None for a database that has none."""
     return _stored(session)
 
 
-def _stored(session: Session) -> sa.Row[Any] | None:
+def _stored(session: Session) -> Stored | None:
     schema = schema_version.schema if session.postgresql else None
     if not sa.inspect(session.connection).has_table(schema_version.name, schema=schema):
         return None
     query = sa.select(schema_version.c.version, schema_version.c.oldest_code)
-    return session.connection.execute(query).first()
+    row = session.connection.execute(query).first()
+    return None if row is None else Stored(row.version, row.oldest_code)
 
 
 def newest() -> str:
