@@ -273,7 +273,12 @@ def decide_ticks(session: Session, limit: int = 100) -> int:
             with session.connection.begin_nested():
                 _decide(session, row, moment)
         except (FibflowError, sa.exc.IntegrityError, sa.exc.DataError) as error:
-            log.error("cron_not_decided", cron=row["name"], namespace=session.namespace, error=str(error))
+            log.error(
+                "cron_not_decided",
+                cron=row["name"],
+                namespace=session.namespace,
+                error=str(getattr(error, "orig", error)),
+            )
             _advance(session, row, row["decided_through"], moment + TRIED_AGAIN_AFTER)
     return len(due)
 
