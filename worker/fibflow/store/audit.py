@@ -19,7 +19,7 @@ up to, of summary.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -58,25 +58,19 @@ class WorkflowAudit:
 class _Filters:
     """What the events of a page have in common; None for anything."""
 
-    types: Iterable[EventType | str] | None
+    types: list[str] | None
     worker_id: int | None
     attempt: int | None
     stage: int | None
     after: datetime | None
     before: datetime | None
-    chosen: list[str] | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        names = [self.types] if isinstance(self.types, str) else self.types
-        chosen = None if names is None else [member(EventType, name, "types").value for name in names]
-        object.__setattr__(self, "chosen", chosen)
 
     def of(self, rows: sa.FromClause) -> Where:
         where = equal(rows.c.worker_id, optional_identity(self.worker_id, "worker_id"))
         where += equal(rows.c.attempt, optional_identity(self.attempt, "attempt"))
         where += equal(rows.c.stage, optional_identity(self.stage, "stage"))
         where += between(rows.c.at, "time", self.after, self.before)
-        return where if self.chosen is None else [*where, rows.c.type.in_(self.chosen)]
+        return where if self.types is None else [*where, rows.c.type.in_(self.types)]
 
 
 @read
@@ -96,7 +90,7 @@ def events(
 ) -> Page[Event]:
     """A task's events. From `after` on, earlier than `before`. Raises NotFound, InvalidInput."""
     part = paging(limit, offset, order)
-    filters = _Filters(types, worker_id, attempt, stage, after, before)
+    filters = _Filters(_names(types), worker_id, attempt, stage, after, before)
     rows = _matching(session, scope(session, task_id, workflow=False), filters)
     return page(session, rows, KEY, part, to_event)
 
@@ -118,7 +112,7 @@ def workflow_events(
 ) -> Page[Event]:
     """The events of all tasks of a workflow, by time. Raises NotFound, InvalidInput."""
     part = paging(limit, offset, order)
-    filters = _Filters(types, worker_id, attempt, stage, after, before)
+    filters = _Filters(_names(types), worker_id, attempt, stage, after, before)
     rows = _matching(session, scope(session, root_id, workflow=True), filters)
     return page(session, rows, ("at", "task_id", *KEY), part, to_event)
 
@@ -143,6 +137,12 @@ def workflow_audit(session: Session, root_id: int, *, limit: int = 100, order: s
     )
 
 
+def _names(types: Iterable[EventType | str] | None) -> list[str] | None:
+    """One type's name is a list of one."""
+    names = [types] if isinstance(types, str) else types
+    return None if names is None else [member(EventType, name, "types").value for name in names]
+
+
 KEY = ("attempt", "phase", "event_id", "verb")
 
 
@@ -154,7 +154,7 @@ def _matching(session: Session, where_to_look: Scope, filters: _Filters) -> sa.S
 def last_event_at(session: Session, where_to_look: Scope) -> int:
     """When something last happened in scope, microseconds."""
     rows = history(session.namespace, where_to_look)
-    return session.connection.execute(sa.select(sa.func.max(rows.c.at))).scalar_one()
+    return int(session.connection.execute(sa.select(sa.func.max(rows.c.at))).scalar_one())
 
 
 def to_event(row: sa.Row[Any]) -> Event:

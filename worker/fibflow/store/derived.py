@@ -1,7 +1,7 @@
 """The rows of a history: stored events, and those that follow from tasks, attempts and refused writes.
 
-RULES is the whole of what is derived from attempts, one rule a line. How the rows are ordered, filtered and shown is the
-story of audit.py.
+RULES is the whole of what is derived from attempts, one rule a line. How the rows are ordered, filtered and shown is
+the story of audit.py.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def history(namespace: str, where_to_look: Scope) -> sa.Subquery:
 
 
 def _select(known: Mapping[str, Any]) -> sa.Select[Any]:
-    """A row of SHAPE: what is known, and NULL; numbers and texts are written into the statement, for they never vary."""
+    """A row of SHAPE: what is known, and NULL. What never varies is written into the statement."""
     return sa.select(*(_typed(known.get(name), kind).label(name) for name, kind in SHAPE.items()))
 
 
