@@ -2,8 +2,9 @@
 
 A batch locks the roots that may go, then takes workflows by root id for as long as they fit; a workflow that is larger
 than a batch goes alone, over several batches: its youngest tasks first (a child's id is above its parent's), its root
-last, so that the next batch finds it again. Locked rows are skipped, nothing is waited for, and the rows that claims look
-at are not touched. A root goes only when nothing is below it any more: a task that is being redriven meanwhile keeps it.
+last, so that the next batch finds it again. Locked rows are skipped, nothing is waited for, and the rows that claims
+look at are not touched. A root goes only when nothing is below it any more: a task that is being redriven meanwhile
+keeps it.
 
 Which workflows are to go, and when, is the story of retention.py.
 """
@@ -67,7 +68,7 @@ class Share:
 
 
 def remove(session: Session, choices: Sequence[Choice], cutoff: int | None, limit: int) -> Removed:
-    """Remove at most `limit` tasks of workflows in which everything ended by the cutoff, with all that is about them."""
+    """Remove at most `limit` tasks of workflows in which all ended by the cutoff, and what is told of them."""
     sources = [choice.source for choice in choices]
     found = [_roots(session, choice, sources, cutoff, limit) for choice in choices]
     roots = list(heapq.merge(*found))[:limit]
@@ -85,18 +86,19 @@ def remove(session: Session, choices: Sequence[Choice], cutoff: int | None, limi
 
 
 def share(roots: Sequence[int], below: Iterable[tuple[int, int]], limit: int) -> Share:
-    """What fits a batch of `limit` tasks, workflow by workflow. `below`: (root, task), at most one more than fit. Pure."""
+    """What fits a batch of `limit` tasks, workflow by workflow. `below`: (root, task), at most one too many. Pure."""
     members: defaultdict[int, list[int]] = defaultdict(list)
     seen = 0
     for root_id, task_id in below:
         members[root_id].append(task_id)
         seen += 1
     cut = max(members, default=None) if seen > limit else None
-    taken, whole = [], []
+    taken: list[int] = []
+    whole: list[int] = []
     for root_id in roots:
         fits = len(taken) + len(whole) + len(members[root_id]) + 1 <= limit
         if not fits or (cut is not None and root_id >= cut):
-            return Share(taken or members[root_id][:limit] if not whole else taken, whole, True)
+            return Share(taken if whole else members[root_id][:limit], whole, True)
         taken += members[root_id]
         whole.append(root_id)
     return Share(taken, whole, False)
