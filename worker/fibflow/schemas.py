@@ -97,7 +97,9 @@ def _faults(error: ValidationError) -> list[Fault]:
         unknown = [key for key in error.instance if key not in known]
         return [Fault((*place, key), key, _meant(str(key), known)) for key in unknown]
     if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance and repr(name) in error.message)
+        missing = next(
+            name for name in error.validator_value if name not in error.instance and repr(name) in error.message
+        )
         return [Fault((*place, missing), None, "is missing; give it a value")]
     return [Fault(place, error.instance, _way_out(str(error.validator), error.validator_value))]
 
