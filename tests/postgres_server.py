@@ -89,9 +89,7 @@ class Server:
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [*_dying_with_us(), self._program("postgres"), "-D", self._cluster, "-p", str(self.port), *options]
         with self.log.open("ab") as log:
-            self._postmaster = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, **self._surroundings()
-            )
+            self._postmaster = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **self._surroundings())
         self._wait_until_it_answers()
 
     def stop(self) -> None:

@@ -38,9 +38,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", type=_ids, default=list(ROWS), metavar="P1,P3", help="rows to run; all by default")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer tasks and rounds: minutes instead of a quarter of an hour"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer tasks and rounds: minutes instead of a quarter of an hour")
     return parser.parse_args()
 
 

@@ -30,10 +30,7 @@ def measure(course: Course) -> list[Row]:
         "bare, held": drain("floor", held=True, batch=1000),
     }
     runs = course.in_turns(course.size(2, 1), runners)
-    at = {
-        name: {part: middle([run[part] for run in of]) for part in ("whole", "first", "last")}
-        for name, of in runs.items()
-    }
+    at = {name: {part: middle([run[part] for run in of]) for part in ("whole", "first", "last")} for name, of in runs.items()}
     detail = {"tasks": n, "medians": at, "runs": runs}
     return [
         row("P5", at["ours, held"]["last"], at["ours, held"]["first"], **detail),

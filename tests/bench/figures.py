@@ -31,7 +31,5 @@ def first_and_last_tenth(instants: Sequence[int]) -> tuple[float, float]:
 
 def _rate(instants: Sequence[int], begin: int, end: int) -> float:
     if begin == end:
-        raise ValueError(
-            "a tenth of the tasks was settled in one instant: too few tasks, or too large batches, to see a rate"
-        )
+        raise ValueError("a tenth of the tasks was settled in one instant: too few tasks, or too large batches, to see a rate")
     return (bisect_right(instants, end) - bisect_right(instants, begin)) / (end - begin) * 1e6

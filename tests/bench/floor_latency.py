@@ -18,9 +18,7 @@ CREATE TABLE task (
 CREATE INDEX task_claim ON task (id) WHERE ready
 """
 
-ENQUEUE = (
-    "WITH task AS (INSERT INTO task (payload) VALUES (%s) RETURNING id) SELECT id, pg_notify('task', '') FROM task"
-)
+ENQUEUE = "WITH task AS (INSERT INTO task (payload) VALUES (%s) RETURNING id) SELECT id, pg_notify('task', '') FROM task"
 
 CLAIM = """
 UPDATE task SET ready = false

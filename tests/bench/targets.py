@@ -40,9 +40,7 @@ TARGETS = {
         Target("P5.whole", "drain, snapshot held", "tasks/s", "no snapshot", now=None, final=0.75),
         Target("P5.three", "the same, 3 priorities", "tasks/s", "first tenth", now=None, final=0.75),
         Target("P5.three.whole", "the same, 3 priorities", "tasks/s", "no snapshot", now=None, final=0.75),
-        Target(
-            "P9", "idle worker, 1 type", "statements/s", "pgqueuer", now=2.0, final=2.0, sense="under", judged="ours"
-        ),
+        Target("P9", "idle worker, 1 type", "statements/s", "pgqueuer", now=2.0, final=2.0, sense="under", judged="ours"),
         Target(
             "P9.fifty",
             "idle worker, 50 types",

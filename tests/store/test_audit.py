@@ -17,12 +17,8 @@ def _story(page):
 def failed(stored):
     """Paused and resumed before its first attempt, which failed; the second timed out for good; a write came late."""
     task = stored.task("permanently_failed", attempt=2, failures=2)
-    stored.attempt(
-        task, 1, "failed", became="pending", error="Traceback\n  at x\nValueError: no\n", started=80, ended=70
-    )
-    stored.attempt(
-        task, 2, "timeout", became="permanently_failed", failures=1, error="late", started=60, ended=50, worker_id=2
-    )
+    stored.attempt(task, 1, "failed", became="pending", error="Traceback\n  at x\nValueError: no\n", started=80, ended=70)
+    stored.attempt(task, 2, "timeout", became="permanently_failed", failures=1, error="late", started=60, ended=50, worker_id=2)
     stored.event(task, "task_resumed", 0, 6, 85, from_status="paused", to_status="pending", message="go")
     stored.event(task, "task_progress", 2, 3, 55, metadata='{"percent": 5}', worker_id=2, stage=0)
     stored.event(task, "task_checkpoint", 1, 3, 75, message="two\nlines")

@@ -3,22 +3,22 @@
 from dataclasses import dataclass, field
 
 import pytest
-from fix_database import move_clock
 
 from fibflow.client import Client
 from fibflow.errors import IllegalTransition, LeaseLost, UnknownTaskType, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, ended
 from fibflow.model import NewTask, Options, Outcome, Status
 from fibflow.store import claim, control, leases, record, settle, stale
-from fibflow.store.database import read
+from fibflow.store.database import Database, read
 from fibflow.store.tasktypes import Declaration, declare_types
+from fix_database import move_clock
 
 
 @dataclass
 class Engine:
     """A database with one task type, and workers that a test moves by hand."""
 
-    database: object
+    database: Database
     client: Client = field(init=False)
 
     def __post_init__(self):

@@ -133,9 +133,7 @@ def test_workers_and_ticks_of_the_past_are_forgotten(stored):
         decided_through=1, next_at=2,
     )  # fmt: skip
     for tick in (1, 2, 3):
-        stored.put(
-            tables.cron_tick, cron_id=1, tick=tick, through=tick, decision="skip", reason="paused", decided_at=tick
-        )
+        stored.put(tables.cron_tick, cron_id=1, tick=tick, through=tick, decision="skip", reason="paused", decided_at=tick)
 
     assert stored.call(forget_workers) == Forgotten(workers=1, ticks=2)
     assert (stored.count(tables.worker), stored.count(tables.cron_tick)) == (3, 1)

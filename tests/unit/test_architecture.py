@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted(
-    path for root in ("operator", "worker", "tests", "tools", "examples") for path in (ROOT / root).rglob("*.py")
-)
+MODULES = sorted(path for root in ("operator", "worker", "tests", "tools", "examples") for path in (ROOT / root).rglob("*.py"))
 
 
 @pytest.mark.parametrize("root", ["operator", "worker"])

@@ -52,9 +52,7 @@ def item_admits(low: int, high: int, item: str, value: int) -> bool:
 
 
 def day_matcher(fields: list[str]) -> Callable[[datetime], bool]:
-    months, days, weekdays = (
-        [value for value in range(32) if admits(column, fields[column], value)] for column in (4, 3, 5)
-    )
+    months, days, weekdays = ([value for value in range(32) if admits(column, fields[column], value)] for column in (4, 3, 5))
     last_day = "L" in fields[3].upper().split(",")
     last_weekdays = [number(item[:-1]) % 7 for item in fields[5].split(",") if item.upper().endswith("L")]
     both_restrict = all({"*", "*/1"}.isdisjoint(fields[column].split(",")) for column in (3, 5))

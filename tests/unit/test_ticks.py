@@ -116,9 +116,7 @@ texts = st.sampled_from(["* * * * *", "*/7 * * * * *", "5-50/15 12-13 * * *", "0
 
 
 @settings(deadline=None, max_examples=150)
-@given(
-    texts, st.lists(steps, min_size=1, max_size=8), st.sampled_from(MissedRunPolicy), st.sampled_from(ConcurrencyPolicy)
-)
+@given(texts, st.lists(steps, min_size=1, max_size=8), st.sampled_from(MissedRunPolicy), st.sampled_from(ConcurrencyPolicy))
 def test_every_instant_is_decided_exactly_once(text, advances, policy, overlap):
     schedule = Schedule.parse(text)
     decided_through, now = NOON - 1, NOON

@@ -31,7 +31,9 @@ def encode(value: Json, field: str) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(field, value, f"is not JSON ({error}); use dicts with text keys, lists, text, numbers") from None
     if len(text) > MAX_JSON:
-        raise InvalidInput(field, f"{len(text)} bytes", f"is longer than {MAX_JSON} bytes; store it elsewhere and pass a reference")
+        raise InvalidInput(
+            field, f"{len(text)} bytes", f"is longer than {MAX_JSON} bytes; store it elsewhere and pass a reference"
+        )
     if b"null" in text:
         _refuse_nan(value, field)
     if rb"\u0000" in text:
@@ -132,9 +134,9 @@ def error_text(error: BaseException | str) -> str:
 def number(value: object, field: str, lowest: float, highest: float, *, whole: bool = False) -> Any:
     """A number within bounds; `whole` for an integer."""
     kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
         raise InvalidInput(field, value, f"is not {'a whole number' if whole else 'a number'}")
-    if not lowest <= value <= highest:  # type: ignore[operator]
+    if not lowest <= value <= highest:
         raise InvalidInput(field, value, f"is not between {lowest:g} and {highest:g}")
     return value
 

@@ -1,22 +1,22 @@
 """The error tree. Every message names what was wrong, with which value, and the way out.
 
-    FibflowError
-    ├── InvalidInput          a field is wrong; nothing was stored
-    │   ├── UnknownTaskType   no such task type in this namespace
-    │   └── InvalidManifest   a resource file that breaks its schema
-    ├── NotFound              no such task, task type, cron task or worker
-    ├── IllegalTransition     a verb that the task's status does not allow
-    ├── LeaseLost             a write for an attempt that its worker no longer owns
-    ├── WorkerLost            this worker was reaped or superseded
-    ├── AppImportError        the application module does not import
-    └── DatabaseError
-        ├── DatabaseUnavailable   not there, or gone
-        ├── OutcomeUnknown        the answer to a commit was lost
-        └── SchemaMismatch        migrations are missing, or newer than this code
+FibflowError
+├── InvalidInput          a field is wrong; nothing was stored
+│   ├── UnknownTaskType   no such task type in this namespace
+│   └── InvalidManifest   a resource file that breaks its schema
+├── NotFound              no such task, task type, cron task or worker
+├── IllegalTransition     a verb that the task's status does not allow
+├── LeaseLost             a write for an attempt that its worker no longer owns
+├── WorkerLost            this worker was reaped or superseded
+├── AppImportError        the application module does not import
+└── DatabaseError
+    ├── DatabaseUnavailable   not there, or gone
+    ├── OutcomeUnknown        the answer to a commit was lost
+    └── SchemaMismatch        migrations are missing, or newer than this code
 
-    HandlerSignal             what a handler may raise to choose what follows
-    ├── Retry                 fail this attempt, be due again after so many seconds
-    └── PermanentError        fail without another attempt
+HandlerSignal             what a handler may raise to choose what follows
+├── Retry                 fail this attempt, be due again after so many seconds
+└── PermanentError        fail without another attempt
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     read(path)       one file or the files of a folder, each of one or more documents; what is wrong is an InvalidManifest
     apply(...)       task types and cron tasks as rows of the database
 
-YAML is `yaml_text`'s business, the schemas are `schemas`', the values are in `resource_values`, processes are `dev`'s. Nothing is stored unless all files
-are right.
+YAML is `yaml_text`'s business, the schemas are `schemas`', the values are in `resource_values`, processes are `dev`'s.
+Nothing is stored unless all files are right.
 """
 
 from __future__ import annotations

@@ -92,14 +92,15 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _faults(error: ValidationError) -> list[Fault]:
     place = tuple(error.absolute_path)
+    instance: Any = error.instance
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = [key for key in error.instance if key not in known]
+        schema: Any = error.schema
+        known = list(schema["properties"])
+        unknown = [key for key in instance if key not in known]
         return [Fault((*place, key), key, _meant(str(key), known)) for key in unknown]
     if error.validator == "required":
-        missing = next(
-            name for name in error.validator_value if name not in error.instance and repr(name) in error.message
-        )
+        required: Any = error.validator_value
+        missing = next(name for name in required if name not in instance and repr(name) in error.message)
         return [Fault((*place, missing), None, "is missing; give it a value")]
     return [Fault(place, error.instance, _way_out(str(error.validator), error.validator_value))]
 

@@ -19,9 +19,7 @@ from fibflow.errors import InvalidManifest
 LARGEST_FILE = 4 << 20
 DEEPEST = 64
 MOST_VALUES = 200_000
-PLAIN_TAGS = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")
-)
+PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge"))
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 Place = tuple[str | int, ...]

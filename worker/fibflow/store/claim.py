@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from fibflow.model import DEFAULT_TIMEOUT, SECOND
 from fibflow.store.clock import now
-from fibflow.store.database import Session, read, statement, write
+from fibflow.store.database import Session, read, statement
 from fibflow.store.tables import cron_task, task, task_type, worker
 
 LOWEST = -(1 << 62)
@@ -89,7 +89,7 @@ def claim(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -
     return sorted(taken, key=_in_order)
 
 
-def _in_order(row: Row) -> tuple[int, int]:
+def _in_order(row: Any) -> tuple[int, int]:
     return row.order_key, row.id
 
 
@@ -239,7 +239,10 @@ LOOK = sa.select(
     .where(sa.text("NOT cron_task.paused AND NOT cron_task.suspended"))
     .scalar_subquery()
     .label("next_tick"),
-    sa.select(sa.func.min(worker.c.expires_at)).where(worker.c.status == sa.text("'active'")).scalar_subquery().label("next_expiry"),
+    sa.select(sa.func.min(worker.c.expires_at))
+    .where(worker.c.status == sa.text("'active'"))
+    .scalar_subquery()
+    .label("next_expiry"),
 )
 
 PROMOTED = 1000

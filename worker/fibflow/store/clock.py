@@ -20,7 +20,7 @@ from fibflow.model import SECOND
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class now(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
+class now(FunctionElement[int]):
     """`fibflow_now()` in a statement."""
 
     type = sa.BigInteger()

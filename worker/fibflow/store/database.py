@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -110,7 +110,12 @@ class Transient(Exception):
 
 
 TRANSIENT = retry_if_exception_type(Transient)
-REPEATS = {"retry": TRANSIENT, "stop": stop_after_attempt(8), "wait": wait_random_exponential(0.01, 1), "reraise": True}
+REPEATS: dict[str, Any] = {
+    "retry": TRANSIENT,
+    "stop": stop_after_attempt(8),
+    "wait": wait_random_exponential(0.01, 1),
+    "reraise": True,
+}
 
 
 class Database:
@@ -167,9 +172,7 @@ class Database:
 
     def _postgresql_arguments(self) -> dict[str, Any]:
         milliseconds = round(self.statement_timeout * 1000)
-        options = (
-            f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=10000 -c lock_timeout=10000"
-        )
+        options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=10000 -c lock_timeout=10000"
         given = self.url.query.get("options")
         return {
             "application_name": "fibflow",
@@ -196,7 +199,7 @@ class Database:
     async def run(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb without blocking the event loop. Raises what `call` raises."""
         if not self.postgresql:
-            return await asyncio.to_thread(self.call, verb, *args, **kwargs)
+            return await asyncio.to_thread(partial(self.call, verb, *args, **kwargs))
         try:
             async for trial in AsyncRetrying(**REPEATS):
                 with trial:

@@ -141,9 +141,7 @@ def _lost(row: Row, by: int, pod: str | None) -> Ending:
 
 
 def _ending(row: Row, outcome: Outcome, *, after: Any, error: str | None, ended_by: int, notes: Any = ()) -> Ending:
-    return Ending(
-        row["id"], row["attempt"], row["worker_id"], outcome, after, error=error, ended_by=ended_by, notes=notes
-    )
+    return Ending(row["id"], row["attempt"], row["worker_id"], outcome, after, error=error, ended_by=ended_by, notes=notes)
 
 
 def facts_of(row: Row) -> Facts:
@@ -170,7 +168,5 @@ def time_out_overdue(session: Session, by: int) -> int:
     )
     rows = session.connection.execute(query).mappings().all()
     error = "timed out: its worker did not settle it in time"
-    endings = [
-        _ending(row, Outcome.TIMEOUT, after=after_failure(facts_of(row)), error=error, ended_by=by) for row in rows
-    ]
+    endings = [_ending(row, Outcome.TIMEOUT, after=after_failure(facts_of(row)), error=error, ended_by=by) for row in rows]
     return len(end_attempts(session, endings))

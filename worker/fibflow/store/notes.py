@@ -7,9 +7,10 @@ follow from tasks and attempts (derived.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import sqlalchemy as sa
 
 RUNS, ENDS, FOLLOWS, BETWEEN = 3, 4, 5, 6
 
@@ -26,7 +27,7 @@ class Note:
     worker_id: int | None = None
 
 
-def stored_note(note: Note, row: Mapping[str, Any], moment: int, status: str | None) -> dict[str, Any]:
+def stored_note(note: Note, row: sa.RowMapping, moment: int, status: str | None) -> dict[str, Any]:
     """The row of a note on a task: `row` is the task as it was, `status` what it became."""
     return {
         "task_id": row["id"],

@@ -46,9 +46,7 @@ def paging(limit: int, offset: int, order: str) -> Paging:
     return Paging(limit, offset, order == "desc")
 
 
-def page(
-    session: Session, rows: sa.FromClause, keys: Sequence[str], part: Paging, item: Callable[[sa.Row[Any]], T]
-) -> Page[T]:
+def page(session: Session, rows: sa.FromClause, keys: Sequence[str], part: Paging, item: Callable[[sa.Row[Any]], T]) -> Page[T]:
     """The part of the rows in the order of their keys, each made an item."""
     ordered = sa.select(rows).order_by(*part.ordered(*(rows.c[key] for key in keys)))
     found = session.connection.execute(ordered.limit(part.limit).offset(part.offset)).all()

@@ -112,9 +112,7 @@ def _page(session: Session, filters: _Filters, part: Paging) -> Page[Task]:
     for kind in kinds_of(filters.status):
         where = filters.of(kind)
         key = TABLE_NAMED[kind].c.id
-        head = (
-            branch(session.namespace, kind).where(*where).order_by(*part.ordered(key)).limit(part.offset + part.limit)
-        )
+        head = branch(session.namespace, kind).where(*where).order_by(*part.ordered(key)).limit(part.offset + part.limit)
         branches.append(sa.select(head.subquery(kind)))
         count = branch(session.namespace, kind, ("id", "cron")).where(*where).subquery(f"all_{kind}")
         counts.append(sa.select(sa.func.count()).select_from(count).scalar_subquery())

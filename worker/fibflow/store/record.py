@@ -99,6 +99,4 @@ def checkpoint_note(code: str, message: str | None, metadata: object) -> Note:
     encoding.metadata(metadata)
     given = dict(metadata) if isinstance(metadata, dict) else {}
     told = {"code": encoding.snake_case(code, "code"), **given}
-    return Note(
-        "task_checkpoint", RUNS, message=encoding.optional_text(message, "message"), metadata=encoding.metadata(told)
-    )
+    return Note("task_checkpoint", RUNS, message=encoding.optional_text(message, "message"), metadata=encoding.metadata(told))

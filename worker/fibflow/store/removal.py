@@ -34,9 +34,7 @@ class Source:
 
 
 FINAL_TASKS = Source(task_final, sa.true(), task_final.c.finished_at)
-PAUSED_TASKS = Source(
-    task, task.c.state == sa.text("'paused'"), sa.func.coalesce(task.c.last_event_at, task.c.created_at)
-)
+PAUSED_TASKS = Source(task, task.c.state == sa.text("'paused'"), sa.func.coalesce(task.c.last_event_at, task.c.created_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +102,7 @@ def share(roots: Sequence[int], below: Iterable[tuple[int, int]], limit: int) ->
     return Share(taken, whole, False)
 
 
-def _roots(
-    session: Session, choice: Choice, sources: Sequence[Source], cutoff: int | None, limit: int
-) -> Sequence[int]:
+def _roots(session: Session, choice: Choice, sources: Sequence[Source], cutoff: int | None, limit: int) -> Sequence[int]:
     """Roots in which nothing goes on and nothing ended after the cutoff, locked; the lowest ids."""
     table = choice.source.table
     of_namespace = sa.select(task_type.c.id).where(task_type.c.namespace == session.namespace)

@@ -117,9 +117,7 @@ def forget_workers(session: Session, age: float = A_DAY) -> Forgotten:
     encoding.number(age, "age", 0, encoding.LONGEST_DURATION)
     cutoff = session.now() - (micros(age) or 0)
     workers = sa.delete(worker).where(worker.c.id.in_(_past_workers(session, cutoff)))
-    ticks = sa.delete(cron_tick).where(
-        sa.tuple_(cron_tick.c.cron_id, cron_tick.c.tick).in_(_past_ticks(session, cutoff))
-    )
+    ticks = sa.delete(cron_tick).where(sa.tuple_(cron_tick.c.cron_id, cron_tick.c.tick).in_(_past_ticks(session, cutoff)))
     return Forgotten(session.connection.execute(workers).rowcount, session.connection.execute(ticks).rowcount)
 
 

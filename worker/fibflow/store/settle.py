@@ -15,7 +15,7 @@ Locks are taken in descending id: a child's row is above its parent's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,7 @@ class Ending:
         return self.task_id, self.fence
 
 
-Row = Mapping[str, Any]
+Row = sa.RowMapping
 
 SHARED = tuple(column.name for column in task_final.c if column.name in task.c and column.name != "status")
 """The columns that a task takes along when it ends."""
@@ -249,6 +249,7 @@ def _count_off(session: Session, parent_id: int, generation: int, count: int, mo
     left = task.c.open_children - count
     last = left == 0
     step = sa.literal(session.priority_step, sa.BigInteger)
+    at = sa.literal(moment, sa.BigInteger)
     change = (
         sa.update(task)
         .where(waiting)
@@ -257,7 +258,7 @@ def _count_off(session: Session, parent_id: int, generation: int, count: int, mo
             state=sa.case((last, "ready"), else_=task.c.state),
             stage=task.c.stage + sa.case((last, 1), else_=0),
             run_at=sa.case((last, moment), else_=task.c.run_at),
-            order_key=sa.case((last, moment - task.c.priority * step), else_=task.c.order_key),
+            order_key=sa.case((last, at - sa.cast(task.c.priority, sa.BigInteger) * step), else_=task.c.order_key),
             last_event_type=sa.case((last, "task_resumed"), else_=task.c.last_event_type),
             last_event_at=sa.case((last, moment), else_=task.c.last_event_at),
         )

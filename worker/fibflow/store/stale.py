@@ -22,4 +22,5 @@ def record_stale(session: Session, task_id: int, fence: int, worker_id: int, ver
 
 def stale_writes(session: Session) -> int:
     """How many stale writes were refused, ever."""
-    return session.connection.execute(sa.select(sa.func.coalesce(sa.func.sum(stale_write.c.count), 0))).scalar_one()
+    total = sa.select(sa.func.coalesce(sa.func.sum(stale_write.c.count), 0))
+    return int(session.connection.execute(total).scalar_one())

@@ -251,7 +251,8 @@ attempt = sa.Table(
         _one_of("outcome", "completed", "failed", "timeout", "interrupted", "suspended", "cancelled"), name="outcome"
     ),
     sa.CheckConstraint(
-        "(became IS NULL) = (outcome IN ('completed', 'suspended', 'cancelled'))", name="became_what_the_outcome_left_open"
+        "(became IS NULL) = (outcome IN ('completed', 'suspended', 'cancelled'))",
+        name="became_what_the_outcome_left_open",
     ),
 )
 

@@ -7,7 +7,7 @@ writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,7 +29,7 @@ class Declaration:
     """What code or a resource says of a task type."""
 
     name: str
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     max_concurrent_tasks: int | None = None
     description: str | None = None
     suspended: bool = False
@@ -100,9 +100,10 @@ def option_columns(options: Options) -> dict[str, Any]:
     return {name: micros(value) if name in DURATIONS else value for name, value in asdict(options).items()}
 
 
-def options_of(row: Mapping[str, Any]) -> Options:
+def options_of(row: Mapping[str, Any] | sa.RowMapping) -> Options:
     """The options that a row stores; None where it inherits."""
-    return Options(**{name: seconds(row[name]) if name in DURATIONS else row[name] for name in OPTION_NAMES})
+    stored: dict[str, Any] = {name: seconds(row[name]) if name in DURATIONS else row[name] for name in OPTION_NAMES}
+    return Options(**stored)
 
 
 @write

@@ -141,9 +141,7 @@ def _task() -> None:
             "state <> 'suspended' OR open_children > 0 OR suspend_reason IS NOT NULL",
             name=op.f("task_suspended_waits_for_something"),
         ),
-        sa.CheckConstraint(
-            "state IN ('scheduled', 'ready', 'running', 'suspended', 'paused')", name=op.f("task_state")
-        ),
+        sa.CheckConstraint("state IN ('scheduled', 'ready', 'running', 'suspended', 'paused')", name=op.f("task_state")),
         sa.CheckConstraint("suspend_reason IS NULL OR state = 'suspended'", name=op.f("task_suspend_reason")),
         *_checks_of_a_task("task"),
         sa.CheckConstraint("open_children BETWEEN 0 AND children", name=op.f("task_open_children")),
@@ -176,9 +174,7 @@ def _task_final() -> None:
         sa.Column("result", sa.Text()),
         sa.Column("finished_at", INSTANT, nullable=False),
         sa.CheckConstraint("result IS NULL OR status = 'completed'", name=op.f("task_final_only_success_has_a_result")),
-        sa.CheckConstraint(
-            "status IN ('completed', 'permanently_failed', 'cancelled')", name=op.f("task_final_status")
-        ),
+        sa.CheckConstraint("status IN ('completed', 'permanently_failed', 'cancelled')", name=op.f("task_final_status")),
         *_checks_of_a_task("task_final"),
         sa.PrimaryKeyConstraint("id", name=op.f("task_final_pkey")),
         schema=SCHEMA,
@@ -335,9 +331,7 @@ def _checks_of_a_task(table: str) -> list[sa.CheckConstraint]:
     return [
         sa.CheckConstraint("(attempt = 0) = (started_at IS NULL)", name=op.f(f"{table}_started_by_an_attempt")),
         sa.CheckConstraint("(cron_id IS NULL) = (tick IS NULL)", name=op.f(f"{table}_a_tick_has_an_instant")),
-        sa.CheckConstraint(
-            "(parent_id IS NULL) = (generation IS NULL)", name=op.f(f"{table}_a_child_has_a_generation")
-        ),
+        sa.CheckConstraint("(parent_id IS NULL) = (generation IS NULL)", name=op.f(f"{table}_a_child_has_a_generation")),
         sa.CheckConstraint("(parent_id IS NULL) = (root_id IS NULL)", name=op.f(f"{table}_a_child_has_a_root")),
         sa.CheckConstraint("backoff >= 0 AND backoff_factor >= 1 AND max_backoff >= 0", name=op.f(f"{table}_backoff")),
         sa.CheckConstraint(
@@ -354,9 +348,7 @@ def _checks_of_a_task(table: str) -> list[sa.CheckConstraint]:
 
 def _partial_index(name: str, table: str, columns: list[str], where: str, unique: bool = False) -> None:
     predicate = sa.text(where)
-    op.create_index(
-        name, table, columns, unique=unique, schema=SCHEMA, postgresql_where=predicate, sqlite_where=predicate
-    )
+    op.create_index(name, table, columns, unique=unique, schema=SCHEMA, postgresql_where=predicate, sqlite_where=predicate)
 
 
 TABLES = (
