@@ -1,3 +1,26 @@
 """fibflow: a task platform whose every write is fenced."""
 
-__version__ = "0.1.0"
+from fibflow.app import App
+from fibflow.client import AsyncClient, Client
+from fibflow.context import AsyncContext, Context, child
+from fibflow.errors import FibflowError, LeaseLost, PermanentError, Retry
+from fibflow.model import NewTask, Options, Outcome, Status
+from fibflow.version import __version__
+
+__all__ = [
+    "App",
+    "AsyncClient",
+    "AsyncContext",
+    "Client",
+    "Context",
+    "FibflowError",
+    "LeaseLost",
+    "NewTask",
+    "Options",
+    "Outcome",
+    "PermanentError",
+    "Retry",
+    "Status",
+    "__version__",
+    "child",
+]

@@ -19,10 +19,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-import fibflow
 from fibflow.errors import SchemaMismatch
 from fibflow.store.database import Database, Session, read, shown, write
 from fibflow.store.tables import schema_version
+from fibflow.version import __version__
 
 SCRIPTS = Path(__file__).parent / "migrations"
 ADVISORY_LOCK = 0x666962666C6F77  # "fibflow"
@@ -86,9 +86,9 @@ def check_schema(database: Database) -> None:
 
 
 def _refuse_newer(url: str, stored: Stored) -> None:
-    if _numbers(stored.oldest_code) > _numbers(fibflow.__version__):
+    if _numbers(stored.oldest_code) > _numbers(__version__):
         raise SchemaMismatch(
-            f"{url} has schema {stored.version}, too new for fibflow {fibflow.__version__}: "
+            f"{url} has schema {stored.version}, too new for fibflow {__version__}: "
             f"install fibflow {stored.oldest_code} or newer"
         )
 

@@ -1,0 +1,121 @@
+"""The application: which handler serves which task type. Handlers may be added and removed while a worker runs.
+
+A running attempt keeps the handler that it started with; later attempts get the newest. What runs a handler is the
+worker program.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from fibflow.errors import InvalidInput
+from fibflow.model import Json, Options
+from fibflow.store.database import Database
+from fibflow.store.tasktypes import Declaration, declare_types
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+LOOP, THREAD = "loop", "thread"
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that serves a task type: where it runs, what it declares, and the shape of its payload."""
+
+    declaration: Declaration
+    function: Callable[..., Any]
+    run_in: str
+    shape: type[BaseModel] | None
+
+    def arguments(self, payload: Json) -> dict[str, Any]:
+        """The payload as keyword arguments, checked by the type hints. Raises InvalidInput naming the field."""
+        if self.shape is None:
+            return {"payload": payload}
+        try:
+            checked = self.shape.model_validate(payload)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = ".".join(map(str, fault["loc"])) or "payload"
+            raise InvalidInput(place, fault["input"], f"does not fit the handler: {fault['msg']}") from None
+        return {name: getattr(checked, name) for name in type(checked).model_fields}
+
+
+class App:
+    """A set of handlers. `defaults` are the options of every type that does not say otherwise."""
+
+    def __init__(self, **defaults: Any) -> None:
+        self.defaults = defaults
+        self.handlers: dict[str, Handler] = {}
+        self.version = 0
+
+    def task(self, name: str, **options: Any) -> Callable[[Function], Function]:
+        """Register the decorated function for a task type; the function itself stays what it was."""
+
+        def register(function: Function) -> Function:
+            self.add(name, function, **options)
+            return function
+
+        return register
+
+    def add(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        max_concurrent_tasks: int | None = None,
+        description: str | None = None,
+        run_in: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Serve a task type by a function. Durations in seconds. Raises InvalidInput."""
+        declaration = Declaration(name, _options(self.defaults | options), max_concurrent_tasks, description)
+        self.handlers = {**self.handlers, name: Handler(declaration, function, _place(function, run_in), _shape(function))}
+        self.version += 1
+
+    def remove(self, names: str | Iterable[str]) -> int:
+        """Stop serving task types; how many of them were served."""
+        gone = {names} if isinstance(names, str) else set(names)
+        left = {name: handler for name, handler in self.handlers.items() if name not in gone}
+        removed = len(self.handlers) - len(left)
+        self.handlers = left
+        self.version += 1 if removed else 0
+        return removed
+
+    def sync(self, database: Database) -> dict[str, int]:
+        """Declare the task types in the database; their ids by name."""
+        return database.call(declare_types, [handler.declaration for handler in self.handlers.values()])
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    try:
+        return Options(**given)
+    except TypeError:
+        unknown = sorted(set(given) - set(Options.__dataclass_fields__))
+        raise InvalidInput("options", unknown, f"are no options; known: {', '.join(Options.__dataclass_fields__)}") from None
+
+
+def _place(function: Callable[..., Any], run_in: str | None) -> str:
+    natural = LOOP if inspect.iscoroutinefunction(function) else THREAD
+    if run_in not in (None, natural):
+        raise InvalidInput("run_in", run_in, f"does not fit this function; it runs in the {natural}")
+    return natural
+
+
+def _shape(function: Callable[..., Any]) -> type[BaseModel] | None:
+    """The payload's model, from the type hints; None for a handler that takes the payload as a whole."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    if [parameter.name for parameter in parameters] == ["payload"]:
+        return None
+    hints = get_type_hints(function)
+    fields: dict[str, Any] = {
+        parameter.name: (
+            hints.get(parameter.name, Any),
+            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+        )
+        for parameter in parameters
+    }
+    return create_model("Payload", __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)

@@ -1,0 +1,132 @@
+"""What a handler is given: its task, and what it may do besides returning a value.
+
+A handler that returns `ctx.spawn(...)` or `ctx.suspend(...)` ends its attempt as suspended. How a report reaches the
+database is the worker's business (`tell`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from fibflow import encoding
+from fibflow.errors import InvalidInput
+from fibflow.model import Child, Json, NewTask, Options
+from fibflow.store.notes import Note
+from fibflow.store.record import checkpoint_note, progress_note
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """Children to create; what `ctx.spawn` returns."""
+
+    children: Sequence[NewTask]
+    context: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """A wait for a person; what `ctx.suspend` returns."""
+
+    reason: str
+    context: bytes | None
+    metadata: str | None
+
+
+class HandlerTimeout(Exception):
+    """The attempt's time is up; raised by `ctx.check_timeout`."""
+
+
+def child(type: str, payload: Json = None, *, tag: str | None = None, **options: float | int | None) -> NewTask:
+    """A child to spawn. `options` are those of a task: timeout, max_attempts, backoff, priority …"""
+    return NewTask(type, {} if payload is None else payload, tag=tag, options=Options(**options))  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class _Context:
+    """The task of this attempt. Durations in seconds."""
+
+    id: int
+    name: str
+    payload: Json
+    stage: int
+    attempt: int
+    priority: int
+    tag: str | None
+    context: bytes | None
+    children: Sequence[Child]
+    parent_id: int | None
+    root_id: int
+    failures: int
+    max_attempts: int
+    timeout: float
+    started: float = field(default_factory=time.monotonic)
+    cancelled: str | None = None
+    """Why the handler should stop, or None."""
+
+    @property
+    def fence(self) -> int:
+        """The number that every write of this attempt carries; guard writes to other systems with it."""
+        return self.attempt
+
+    def spawn(self, children: Sequence[NewTask], *, context: bytes | None = None) -> Spawned:
+        """Return this: end the attempt, create the children, go on with the next stage when all of them are final."""
+        if not children:
+            raise InvalidInput("children", list(children), "is empty; return a value, or spawn at least one child")
+        return Spawned(tuple(children), encoding.context(context))
+
+    def suspend(self, *, reason: str, context: bytes | None = None, metadata: Json = None) -> Suspended:
+        """Return this: end the attempt and wait until somebody resumes the task."""
+        return Suspended(encoding.text(reason, "reason"), encoding.context(context), encoding.metadata(metadata))
+
+    def check_timeout(self) -> None:
+        """Raise HandlerTimeout when the attempt's time is up."""
+        if time.monotonic() - self.started >= self.timeout:
+            raise HandlerTimeout(f"timed out after {self.timeout:g} s")
+
+
+@dataclass(slots=True)
+class Context(_Context):
+    """For handlers that are plain functions: a report is stored when the call returns."""
+
+    tell: Callable[[Note, dict[str, Json]], None] = field(kw_only=True)
+
+    def progress(
+        self,
+        text: str | None = None,
+        *,
+        stage_name: str | None = None,
+        percent: int | None = None,
+        message: str | None = None,
+        metadata: Json = None,
+    ) -> None:
+        """Show how far the task is. Raises InvalidInput, LeaseLost."""
+        self.tell(*progress_note(text, stage_name, percent, message, metadata))
+
+    def checkpoint(self, code: str, *, message: str | None = None, metadata: Json = None) -> None:
+        """Record that a point was reached. Raises InvalidInput, LeaseLost."""
+        self.tell(checkpoint_note(code, message, metadata), {})
+
+
+@dataclass(slots=True)
+class AsyncContext(_Context):
+    """For async handlers: a report is stored when it has been awaited."""
+
+    tell: Callable[[Note, dict[str, Json]], Awaitable[None]] = field(kw_only=True)
+
+    async def progress(
+        self,
+        text: str | None = None,
+        *,
+        stage_name: str | None = None,
+        percent: int | None = None,
+        message: str | None = None,
+        metadata: Json = None,
+    ) -> None:
+        """Show how far the task is. Raises InvalidInput, LeaseLost."""
+        await self.tell(*progress_note(text, stage_name, percent, message, metadata))
+
+    async def checkpoint(self, code: str, *, message: str | None = None, metadata: Json = None) -> None:
+        """Record that a point was reached. Raises InvalidInput, LeaseLost."""
+        await self.tell(checkpoint_note(code, message, metadata), {})
