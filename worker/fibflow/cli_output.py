@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from fibflow.model import Attempt, Event, Page, Task
+from fibflow.model import Attempt, CronTask, Event, Page, Task, TaskType, Worker
 
 WIDE = 200
 """Columns of a table that no terminal shows."""
@@ -137,6 +137,38 @@ EVENT_COLUMNS: dict[str, Callable[[Event], object]] = {
     "attempt": lambda event: event.attempt,
     "worker": lambda event: event.worker_id,
     "message": lambda event: event.message,
+}
+
+WORKER_COLUMNS: dict[str, Callable[[Worker], object]] = {
+    "id": lambda worker: worker.id,
+    "pod": lambda worker: worker.pod_id,
+    "host": lambda worker: worker.host,
+    "pid": lambda worker: worker.pid,
+    "status": lambda worker: "paused" if worker.paused and worker.status == "active" else worker.status,
+    "busy": lambda worker: f"{worker.running}/{worker.slots}",
+    "registered": lambda worker: moment(worker.registered_at),
+    "renewed": lambda worker: moment(worker.renewed_at),
+    "ended": lambda worker: moment(worker.ended_at),
+    "ended by": lambda worker: worker.ended_by,
+}
+TYPE_COLUMNS: dict[str, Callable[[TaskType], object]] = {
+    "name": lambda kind: kind.name,
+    "source": lambda kind: kind.source,
+    "paused": lambda kind: "yes" if kind.paused else "",
+    "timeout": lambda kind: kind.options.timeout,
+    "attempts": lambda kind: kind.options.max_attempts,
+    "priority": lambda kind: kind.options.priority,
+    "per worker": lambda kind: kind.max_concurrent_tasks,
+    "description": lambda kind: kind.description,
+}
+CRON_COLUMNS: dict[str, Callable[[CronTask], object]] = {
+    "name": lambda cron: cron.name,
+    "type": lambda cron: cron.type,
+    "schedule": lambda cron: cron.schedule,
+    "next": lambda cron: moment(cron.next_at),
+    "state": lambda cron: "suspended" if cron.suspended else "paused" if cron.paused else "",
+    "reason": lambda cron: cron.paused_reason,
+    "source": lambda cron: cron.source,
 }
 
 
