@@ -76,9 +76,9 @@ def reading(command: Command) -> Command:
 @contextmanager
 def connected(place: Place) -> Iterator[Client]:
     """A client of a database that is there. Raises InvalidInput for a SQLite file that is not, and makes none."""
+    check_exists(place.url)
     from fibflow.client import Client
 
-    check_exists(place.url)
     client = Client(place.url, namespace=place.namespace)
     try:
         yield client

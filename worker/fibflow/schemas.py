@@ -1,7 +1,7 @@
 """The resources' own schemas: the CustomResourceDefinitions that a cluster takes, used to check files.
 
-What a cluster would prune without a word is refused here: a key that the schema does not know is an error which names its
-path and the keys it may have meant. What a resource means is in `resources`.
+What a cluster would prune without a word is refused here: a key that the schema does not know is an error which names
+its path and the keys it may have meant. What a resource means is in `resources`.
 """
 
 from __future__ import annotations
