@@ -254,7 +254,7 @@ BROKEN = {
     "an open bracket": ("a: [1\nb: 2\n", "line 2"),
     "a tab": ("a:\n\t- b\n", "line 2"),
     "an unknown anchor": ("a: *b\n", "line 1"),
-    "a control character": ("a: \x01\n", "the file"),
+    "a control character": ("a: b\nc: \x01\n", "line 2"),
     "a key twice": ("a: 1\na: 2\n", "line 2"),
     "a key that is a number": ("1: 2\n", "line 1"),
     "a key that is a list": ("? [a]\n: 2\n", "line 1"),

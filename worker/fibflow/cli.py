@@ -1,7 +1,6 @@
 """The command `fibflow`: each command is a few lines around a verb of the client.
 
-What is shown is in `cli_output`; databases, errors and exit codes are in `cli_program`; the commands on cron tasks are in
-`cli_cron`. `dev` goes on in `dev`, `worker` becomes the program fibflow_worker.
+What is shown is in `cli_output`; databases, errors and exit codes are in `cli_program`; cron tasks are in `cli_cron`. `dev` goes on in `dev`, `worker` becomes the program fibflow_worker.
 """
 
 from __future__ import annotations
@@ -262,7 +261,7 @@ def _answer(place: Place, found: list[Any], columns: dict[str, Callable[[Any], o
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice(sorted(FINAL)),
+    type=click.Choice(sorted(str(status) for status in FINAL)),
     default=("completed", "cancelled"),
     show_default=True,
     help="Of workflows whose first task ended so; may be given several times.",

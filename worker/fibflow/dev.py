@@ -34,11 +34,11 @@ Stamps = tuple[tuple[str, int, int], ...]
 
 def run(path: Path, url: str, namespace: str, say: Say) -> None:
     """Run manifests until SIGINT or SIGTERM. Raises InvalidManifest, and what the database raises, before it starts."""
-    from fibflow.store.migrate import migrate
-
     url = absolute(url)
     path = path.resolve()
     manifests = resources.read(path, namespace)
+    from fibflow.store.migrate import migrate
+
     migrate(url)
     database = Database(url, namespace=namespace)
     try:
