@@ -1,6 +1,7 @@
 """Resource files: what is read, and what is refused with its file, its line and the way out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from fibflow.errors import InvalidManifest
 from fibflow.model import ConcurrencyPolicy, MissedRunPolicy, Options
 from fibflow.resources import read
 
-MINIMAL = {
+MINIMAL: dict[str, dict[str, Any]] = {
     "TaskType": {},
     "CronTask": {"taskTypeRef": {"name": "resize"}, "schedule": "0 3 * * *"},
     "WorkerPool": {"app": "shop.tasks:app"},

@@ -1,6 +1,7 @@
 """The command `fibflow`: each command is a few lines around a verb of the client.
 
-What is shown is in `cli_output`; databases, errors and exit codes are in `cli_program`; cron tasks are in `cli_cron`. `dev` goes on in `dev`, `worker` becomes the program fibflow_worker.
+What is shown is in `cli_output`; databases, errors and exit codes are in `cli_program`; cron tasks are in `cli_cron`.
+`dev` goes on in `dev`, `worker` becomes the program fibflow_worker.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def migrate(place: Place) -> None:
 @click.option("--max-attempts", type=int, help="Attempts that may fail.")
 @reading
 @placed
-def enqueue(place: Place, task_type: str, payload: str, **options: Any) -> None:
+def enqueue(place: Place, /, task_type: str, payload: str, **options: Any) -> None:
     """Enqueue a task and print its id. The payload is a JSON object, `-` reads it from stdin."""
     value = _payload(sys.stdin.read() if payload == "-" else payload)
     with connected(place) as client:
@@ -124,7 +125,7 @@ def _payload(text: str) -> Json:
 @click.option("--offset", type=click.IntRange(0, 1 << 62), default=0, show_default=True)
 @reading
 @placed
-def list_tasks(place: Place, **filters: Any) -> None:
+def list_tasks(place: Place, /, **filters: Any) -> None:
     """List tasks by id."""
     with connected(place) as client:
         found = client.tasks(**filters)
