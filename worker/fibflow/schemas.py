@@ -92,16 +92,16 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _faults(error: ValidationError) -> list[Fault]:
     place = tuple(error.absolute_path)
+    rule: Any = error.validator_value
+    found: Any = error.instance
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = [key for key in error.instance if key not in known]
-        return [Fault((*place, key), key, _meant(str(key), known)) for key in unknown]
+        schema: Any = error.schema
+        known = list(schema["properties"])
+        return [Fault((*place, key), key, _meant(key, known)) for key in found if key not in known]
     if error.validator == "required":
-        missing = next(
-            name for name in error.validator_value if name not in error.instance and repr(name) in error.message
-        )
+        missing = next(name for name in rule if name not in found and error.message.startswith(repr(name)))
         return [Fault((*place, missing), None, "is missing; give it a value")]
-    return [Fault(place, error.instance, _way_out(str(error.validator), error.validator_value))]
+    return [Fault(place, found, _way_out(str(error.validator), rule))]
 
 
 def _meant(key: str, known: list[str]) -> str:
