@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -96,7 +96,8 @@ class Watch:
     say: Say
     stamps: Stamps = ()
     unapplied: bool = True
-    waiting: tuple[str, ...] = field(default=())
+    waiting: tuple[str, ...] = ()
+    complaint: str = ""
 
     def start(self) -> None:
         """Apply the manifests. Raises what the database raises."""
@@ -109,8 +110,15 @@ class Watch:
             self._read_again()
             if self.unapplied or self.waiting:
                 self._apply()
+            self.complaint = ""
         except FibflowError as error:
-            self.say(f"the last good manifests stay in force: {error}")
+            self._complain(f"the last good manifests stay in force: {error}")
+
+    def _complain(self, complaint: str) -> None:
+        """Say what is wrong, once while it stays the same."""
+        if complaint != self.complaint:
+            self.complaint = complaint
+            self.say(complaint)
 
     def _read_again(self) -> None:
         found = stamps(self.path)
