@@ -1,7 +1,7 @@
 """Resources as files: the YAML that a cluster takes, checked against the same schemas, as values.
 
-    read(path)       one file or the files of a folder, each of one or more documents; what is wrong is an InvalidManifest
-    apply(...)       task types and cron tasks as rows of the database
+    read(path)    one file or the files of a folder, each of one or more documents; a fault is an InvalidManifest
+    apply(...)    task types and cron tasks as rows of the database
 
 YAML is `yaml_text`'s business, the schemas are `schemas`', the values are in `resource_values`, processes are `dev`'s.
 Nothing is stored unless all files are right.
@@ -9,12 +9,13 @@ Nothing is stored unless all files are right.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fibflow import encoding, schemas, yaml_text
-from fibflow.errors import InvalidInput, InvalidManifest, UnknownTaskType
+from fibflow.errors import InvalidInput, InvalidManifest, NotFound, UnknownTaskType
 from fibflow.resource_values import (
     CronTaskResource,
     Manifests,
@@ -168,9 +169,13 @@ def _refused(document: Document, place: Place, value: object, way_out: str) -> I
 
 
 def apply(database: Database, manifests: Manifests) -> Applied:
-    """Store task types and cron tasks. Repeating it changes nothing. Raises what the database raises."""
+    """Store task types and cron tasks; delete the cron tasks of resources that are gone. Repeating it changes nothing.
+
+    Task types stay, for tasks may be of them. Raises what the database raises.
+    """
     declarations = [_declaration(resource) for resource in manifests.task_types]
     database.call(declare_types, declarations, source="resource")
+    _delete_crons(database, keep={resource.name for resource in manifests.cron_tasks})
     stored = {resource.name: _put_cron(database, manifests, resource) for resource in manifests.cron_tasks}
     return Applied(
         task_types=tuple(declaration.name for declaration in declarations),
@@ -187,6 +192,15 @@ def _declaration(resource: TaskTypeResource) -> Declaration:
         description=resource.description,
         suspended=resource.suspended,
     )
+
+
+def _delete_crons(database: Database, keep: Set[str]) -> None:
+    from fibflow.store.cron import crons, delete_cron
+
+    for cron in database.call(crons):
+        if cron.source == "resource" and cron.name not in keep:
+            with suppress(NotFound):
+                database.call(delete_cron, cron.name)
 
 
 def _put_cron(database: Database, manifests: Manifests, resource: CronTaskResource) -> bool:

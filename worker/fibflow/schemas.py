@@ -1,7 +1,7 @@
 """The resources' own schemas: the CustomResourceDefinitions that a cluster takes, used to check files.
 
-What a cluster would prune without a word is refused here: a key that the schema does not know is an error which names its
-path and the keys it may have meant. What a resource means is in `resources`.
+What a cluster would prune without a word is refused here: a key that the schema does not know is an error which names
+its path and the keys it may have meant. What a resource means is in `resources`.
 """
 
 from __future__ import annotations
@@ -92,17 +92,16 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _faults(error: ValidationError) -> list[Fault]:
     place = tuple(error.absolute_path)
-    instance: Any = error.instance
+    rule: Any = error.validator_value
+    found: Any = error.instance
     if error.validator == "additionalProperties":
         schema: Any = error.schema
         known = list(schema["properties"])
-        unknown = [key for key in instance if key not in known]
-        return [Fault((*place, key), key, _meant(str(key), known)) for key in unknown]
+        return [Fault((*place, key), key, _meant(key, known)) for key in found if key not in known]
     if error.validator == "required":
-        required: Any = error.validator_value
-        missing = next(name for name in required if name not in instance and repr(name) in error.message)
+        missing = next(name for name in rule if name not in found and error.message.startswith(repr(name)))
         return [Fault((*place, missing), None, "is missing; give it a value")]
-    return [Fault(place, error.instance, _way_out(str(error.validator), error.validator_value))]
+    return [Fault(place, found, _way_out(str(error.validator), rule))]
 
 
 def _meant(key: str, known: list[str]) -> str:

@@ -41,7 +41,7 @@ class Document:
 
 def documents(file: Path) -> list[Document]:
     """The documents of a file; empty ones are left out. Raises InvalidManifest."""
-    loader = _Loader(_text(file))
+    loader = _loader(file)
     try:
         return [
             Document(file, node.start_mark.line + 1, _value(loader, node, file), node)
@@ -50,8 +50,6 @@ def documents(file: Path) -> list[Document]:
         ]
     except yaml.MarkedYAMLError as error:
         raise _broken(file, _line(error), error.problem or "it cannot be read") from None
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise _broken(file, None, " ".join(str(error).split())) from None
     except RecursionError:
         raise _broken(file, None, f"it is nested deeper than {DEEPEST} levels") from None
     finally:
@@ -66,6 +64,15 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != TIMESTAMP]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+def _loader(file: Path) -> _Loader:
+    text = _text(file)
+    try:
+        return _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _broken(file, line, f"it holds the character U+{error.character:04X}; remove it") from None
 
 
 def _text(file: Path) -> str:

@@ -1,0 +1,135 @@
+"""`fibflow dev` without a database: which processes are wanted, and how they are kept."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from fibflow.dev import absolute, stamps, wanted
+from fibflow.errors import InvalidInput
+from fibflow.pods import Pause, Pod, Pods, ending, pause_after
+from fibflow.resource_values import Manifests, WorkerPoolResource
+
+STUBBORN = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);open(sys.argv[1], 'w').close(); time.sleep(60)"
+)
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def pods(said):
+    kept = Pods(said.append)
+    yield kept
+    kept.kill()
+
+
+def pod(folder, *command, drain=5.0, name="pool-0"):
+    return Pod(name, (sys.executable, *command), {}, folder, drain)
+
+
+def turn_until(pods, done, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        pods.turn()
+        time.sleep(0.01)
+
+
+def pool(**fields):
+    given = {"name": "pool", "app": "app:app", "slots": 4, "replicas": 2, "drain": 7, "env": (), "image": None}
+    return WorkerPoolResource(**{**given, **fields})
+
+
+def test_a_pod_for_each_replica(tmp_path):
+    manifests = Manifests(tmp_path / "manifests", (), (), (pool(env=(("LEVEL", "x"),)), pool(name="none", replicas=0)))
+    found = wanted(manifests, "postgresql://u:secret@h/d", "ns")
+    assert list(found) == ["pool-0", "pool-1"]
+    first = found["pool-0"]
+    assert first.folder == tmp_path
+    assert first.command[1:4] == ("-m", "fibflow_worker", "app:app")
+    assert first.command[4:] == ("--namespace", "ns", "--slots", "4", "--pod-id", "pool-0", "--exit-with-parent")
+    assert first.env["FIBFLOW_DATABASE"] == "postgresql://u:secret@h/d"
+    assert (first.env["LEVEL"], first.drain) == ("x", 7)
+    assert first.env["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
+
+
+def test_a_file_is_named_whole_for_processes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert absolute("postgresql://u:p@h/d") == "postgresql://u:p@h/d"
+    with pytest.raises(InvalidInput, match="in memory"):
+        absolute("sqlite://")
+
+
+def test_a_change_of_a_file_is_seen(tmp_path):
+    assert stamps(tmp_path) == ()
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1\n")
+    before = stamps(tmp_path)
+    os.utime(file, ns=(1, 1))
+    assert stamps(tmp_path) != before
+    (tmp_path / "b.yaml").symlink_to("nowhere")
+    assert len(stamps(tmp_path)) == 1
+
+
+def test_pauses_double_to_a_bound_and_begin_again_after_a_long_life():
+    pause, lengths = None, []
+    for _ in range(8):
+        pause = pause_after(1.0, pause, now=100.0)
+        lengths.append(pause.length)
+    assert lengths == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert pause == Pause(105.0, 5.0)
+    assert pause_after(10.1, pause, now=100.0) == Pause(100.1, 0.1)
+
+
+def test_an_ending_is_told():
+    assert (ending(3), ending(-9), ending(-signal.SIGRTMIN - 1)) == ("exit code 3", "SIGKILL", "signal 35")
+
+
+def test_a_process_that_dies_is_started_again_under_its_name(pods, said, tmp_path):
+    pods.want({"pool-0": pod(tmp_path, "-c", "import time; time.sleep(60)")})
+    pods.turn()
+    first = int(said[0].split()[-1].rstrip(")"))
+    os.kill(first, signal.SIGKILL)
+    turn_until(pods, lambda: len(said) == 3)
+    assert said[1] == f"pool-0 ended (pid {first}, SIGKILL); starts again in 0.1 s"
+    assert said[2].startswith("pool-0 started")
+
+
+def test_a_command_that_is_not_there_is_tried_again(pods, said, tmp_path):
+    pods.want({"a-0": Pod("a-0", ("/nowhere",), {}, tmp_path, 1)})
+    turn_until(pods, lambda: len(said) == 2)
+    assert "did not start" in said[0]
+
+
+def test_what_is_not_wanted_is_stopped(pods, said, tmp_path):
+    pods.want({"pool-0": pod(tmp_path, "-c", "import time; time.sleep(60)")})
+    pods.turn()
+    pods.want({})
+    turn_until(pods, lambda: pods.running == 0)
+    assert said[-1].startswith("pool-0 stopped")
+    assert "SIGTERM" in said[-1]
+
+
+def test_what_does_not_drain_in_time_is_killed(pods, said, tmp_path):
+    ready = tmp_path / "ready"
+    pods.want({"pool-0": pod(tmp_path, "-c", STUBBORN, str(ready), drain=0.2)})
+    turn_until(pods, ready.exists)
+    pods.want({})
+    turn_until(pods, lambda: pods.running == 0)
+    assert "SIGKILL" in said[-1]
+
+
+def test_a_changed_command_replaces_its_process(pods, said, tmp_path):
+    pods.want({"pool-0": pod(tmp_path, "-c", "import time; time.sleep(60)")})
+    pods.turn()
+    pods.want({"pool-0": pod(tmp_path, "-c", "import time; time.sleep(61)")})
+    turn_until(pods, lambda: len(said) == 3)
+    assert [line.split()[1] for line in said] == ["started", "stopped", "started"]
+    assert pods.running == 1

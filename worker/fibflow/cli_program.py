@@ -1,0 +1,130 @@
+"""How the command line starts and ends: where the database is, and which exit code an error becomes.
+
+    0  done        1  the database or something else of fibflow failed        2  bad input
+
+An error of fibflow is one sentence on stderr, never a traceback. The commands are in `cli`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fibflow.cli_output import plain
+from fibflow.errors import AppImportError, FibflowError, IllegalTransition, InvalidInput, NotFound
+from fibflow.schedule import InvalidSchedule
+
+if TYPE_CHECKING:
+    from fibflow.client import Client
+
+DEFAULT_URL = "sqlite:///fibflow.db"
+BAD_INPUT = (InvalidInput, NotFound, IllegalTransition, AppImportError, InvalidSchedule)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Place:
+    """Where commands work. `json`: whether they answer in JSON."""
+
+    url: str = DEFAULT_URL
+    namespace: str = "default"
+    json: bool = False
+
+
+def located(command: Command) -> Command:
+    """Give a command --database and --namespace; they may stand before it and after it."""
+    command = _place_option("--namespace", "namespace", "FIBFLOW_NAMESPACE", "Namespace to work in.")(command)
+    return _place_option("--database", "url", "FIBFLOW_DATABASE", f"Database URL. [default: {DEFAULT_URL}]")(command)
+
+
+def _place_option(flag: str, name: str, variable: str, text: str) -> Callable[[Command], Command]:
+    def remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        place = context.ensure_object(Place)
+        if value is not None and (context.parent is None or not _from_environment(context, parameter)):
+            setattr(place, name, value)
+
+    return click.option(
+        flag, envvar=variable, show_envvar=True, expose_value=False, is_eager=True, callback=remember, help=text
+    )
+
+
+def _from_environment(context: click.Context, parameter: click.Parameter) -> bool:
+    """What stands on the command line, even before the command, goes before the environment."""
+    source = context.get_parameter_source(parameter.name or "")
+    return source is click.core.ParameterSource.ENVIRONMENT
+
+
+def reading(command: Command) -> Command:
+    """Give a command -o json|table, and --database and --namespace."""
+
+    def remember(context: click.Context, parameter: click.Parameter, value: str) -> None:
+        context.ensure_object(Place).json = value == "json"
+
+    choice = click.Choice(["json", "table"])
+    option = click.option(
+        "-o", "--output", type=choice, default="table", expose_value=False, callback=remember, help="How to answer."
+    )
+    return located(option(command))
+
+
+@contextmanager
+def connected(place: Place) -> Iterator[Client]:
+    """A client of a database that is there. Raises InvalidInput for a SQLite file that is not, and makes none."""
+    check_exists(place.url)
+    from fibflow.client import Client
+
+    client = Client(place.url, namespace=place.namespace)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def check_exists(url: str) -> None:
+    """Raise InvalidInput for a SQLite database that is not there."""
+    from fibflow.store.database import parse_url, sqlite_path
+
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return
+    file = sqlite_path(parsed)
+    if file is None:
+        raise InvalidInput("database", url, "is in memory and ends with this command; write sqlite:///FILE")
+    if not file.is_file():
+        raise InvalidInput("database", url, "does not exist; run `fibflow migrate` or `fibflow dev`, or see --database")
+
+
+def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code. What a user did wrong, or a database, is said on stderr in one sentence."""
+    try:
+        code = commands.main(arguments, prog_name="fibflow", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except BAD_INPUT as error:
+        return _said(error, 2)
+    except FibflowError as error:
+        return _said(error, 1)
+    except BrokenPipeError:
+        return _reader_gone()
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _said(error: Exception, code: int) -> int:
+    click.echo(f"Error: {plain(error)}", err=True)
+    return code
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has enough; leave nothing to be flushed into the closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
