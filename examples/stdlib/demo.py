@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,9 +18,10 @@ from pydantic import TypeAdapter
 
 from demo_claims import Findings, Kill, claims
 from demo_dev import Dev, DevDied
-from demo_run import Run
+from demo_run import Run, WorkflowFailed
 from demo_screen import Screen
-from fibflow import Client, FibflowError
+from fibflow import Client
+from fibflow.errors import FibflowError
 from inventory import Report, count_package, merge, packages, standard_library
 
 DEADLINE = 54.0
@@ -39,10 +40,10 @@ def main() -> int:
     try:
         with _deadline(), tempfile.TemporaryDirectory(prefix="fibflow-demo-") as folder:
             return _demo(screen, Path(folder))
-    except TooLate:
-        return screen.gave_up(f"after {DEADLINE:.0f} s it was still waiting until {screen.waiting_for}.")
-    except (DevDied, FibflowError) as error:
-        return screen.gave_up(str(error))
+    except TooLate as error:
+        return screen.gave_up(f"after {DEADLINE:.0f} s it still waited until {screen.waiting_for}.", _notes(error))
+    except (DevDied, WorkflowFailed, FibflowError) as error:
+        return screen.gave_up(str(error), _notes(error))
     except KeyboardInterrupt:
         return screen.gave_up("it was interrupted.")
 
@@ -63,8 +64,8 @@ def _findings(run: Run, kill: Kill, report_path: Path) -> Findings:
     return Findings(
         children=run.children(),
         recoveries=run.recoveries(kill),
-        failing=run.attempts_at(FAILS_ONCE),
-        hanging=run.attempts_at(HANGS_ONCE),
+        failing=run.history(FAILS_ONCE),
+        hanging=run.history(HANGS_ONCE),
         ticks=run.tick(),
         report=TypeAdapter(Report).validate_json(report_path.read_bytes()),
         direct=_directly(),
@@ -86,6 +87,10 @@ def _tell(screen: Screen, run: Run, kill: Kill, findings: Findings) -> int:
     if broken:
         return screen.gave_up("; ".join(f"it is not so that {claim.sentence}" for claim in broken) + ".")
     return screen.done()
+
+
+def _notes(error: Exception) -> Sequence[str]:
+    return getattr(error, "__notes__", ())
 
 
 @contextmanager

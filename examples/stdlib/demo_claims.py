@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fibflow import Attempt, Event, EventType, Outcome, Status, Task, Tick, Worker, WorkerId
+from fibflow.model import Attempt, Event, EventType, Outcome, Status, Task, Tick, Worker, WorkerId
 from inventory import Report
 
 PERIOD = timedelta(seconds=2)
@@ -51,13 +51,21 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """A package by its name, and the attempts at it in their order."""
+
+    package: str
+    attempts: Sequence[Attempt]
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """All that was read when the workflow had completed."""
 
     children: Sequence[Task]
     recoveries: Sequence[Recovery]
-    failing: Sequence[Attempt]
-    hanging: Sequence[Attempt]
+    failing: History
+    hanging: History
     ticks: Sequence[Tick]
     report: Report
     direct: Report
@@ -103,14 +111,15 @@ def _every_child_completed(children: Sequence[Task]) -> Claim:
 
 
 def _a_recovery(recoveries: Sequence[Recovery]) -> Claim:
-    found = f"{len(recoveries)} recovered, the slowest {max((r.after for r in recoveries), default=timedelta())}"
+    slowest = max((recovery.after for recovery in recoveries), default=timedelta())
+    found = f"{len(recoveries)} recovered, the last one {slowest.total_seconds():.2f} s after the kill"
     return Claim("what the killed worker held was recovered", bool(recoveries), found)
 
 
-def _once(attempts: Sequence[Attempt], outcome: Outcome, sentence: str) -> Claim:
+def _once(history: History, outcome: Outcome, sentence: str) -> Claim:
     # An attempt that was lost with the killed worker counts for nothing here, as it counts for nothing there.
-    outcomes = [attempt.outcome for attempt in attempts if attempt.outcome is not Outcome.INTERRUPTED]
-    found = ", then ".join(str(each) for each in outcomes)
+    outcomes = [attempt.outcome for attempt in history.attempts if attempt.outcome is not Outcome.INTERRUPTED]
+    found = f"{history.package} " + ", then ".join(str(each) for each in outcomes)
     return Claim(f"one package {sentence}", outcomes == [outcome, Outcome.COMPLETED], found)
 
 
@@ -133,7 +142,7 @@ def _instants(tick: Tick) -> Iterator[datetime]:
 
 
 def _same_report(report: Report, direct: Report) -> Claim:
-    found = f"{report.modules} modules, {report.functions} functions, {report.lines} lines"
+    found = f"{report.modules} modules, {report.functions:,} functions, {report.lines:,} lines"
     if report != direct:
         found += f", but directly {direct.modules}, {direct.functions}, {direct.lines}"
     return Claim("the report is what a direct computation in one process gives", report == direct, found)

@@ -5,12 +5,14 @@ Knows nothing of tasks. What is run with it is in demo.py.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+
+import psutil
 
 HERE = Path(__file__).resolve().parent
 
@@ -41,22 +43,39 @@ class Dev:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            error.add_note(f"The last lines of `fibflow dev`:\n{self._last_words()}")
+        # Listed first: when their parent is gone, nobody knows any more whose children they were.
+        started = [self._running, *self._descendants()]
         self._running.terminate()
         try:
             self._running.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self._kill_all()
+            pass
+        finally:
+            _kill(started)
 
     def check(self) -> None:
-        """Raise `DevDied` with its last words if it has ended."""
+        """Raise `DevDied` if it has ended."""
         code = self._running.poll()
         if code is not None:
-            raise DevDied(f"`fibflow dev` ended with exit code {code}:\n{self.last_words()}")
+            raise DevDied(f"`fibflow dev` ended by itself with exit code {code}.")
 
-    def last_words(self) -> str:
+    def _descendants(self) -> Sequence[psutil.Process]:
+        try:
+            return psutil.Process(self._running.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-15:]) or "(it said nothing)"
 
-    def _kill_all(self) -> None:
-        os.killpg(self._running.pid, signal.SIGKILL)
-        self._running.wait()
+
+def _kill(started: Sequence[subprocess.Popen[bytes] | psutil.Process]) -> None:
+    """Both kinds know whether their process is still the one that they stand for, and leave others alone."""
+    for each in started:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    for each in started:
+        each.wait(1)

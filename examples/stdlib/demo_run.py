@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from demo_claims import Kill, Recovery, recoveries
+from demo_claims import History, Kill, Recovery, recoveries
 from demo_dev import Dev
 from demo_screen import Screen
-from fibflow import Attempt, Client, Event, Status, Task, TaskId, Tick, Worker
+from fibflow import Client
 from fibflow.errors import DatabaseUnavailable, SchemaMismatch, UnknownTaskType
+from fibflow.model import FINAL, Event, Status, Task, TaskId, Tick, Worker
 
 POLL = 0.2
 RECOVERED_WITHIN = timedelta(seconds=8)
@@ -27,6 +28,10 @@ TICKS = 4
 CRON = "every-two-seconds"
 
 T = TypeVar("T")
+
+
+class WorkflowFailed(Exception):
+    """The workflow ended, but not as it should."""
 
 
 class Run:
@@ -68,9 +73,9 @@ class Run:
     def children(self) -> Sequence[Task]:
         return self._client.tasks(parent_id=self.root.id, limit=1000).items
 
-    def attempts_at(self, package: str) -> Sequence[Attempt]:
+    def history(self, package: str) -> History:
         (task,) = self._client.tasks(parent_id=self.root.id, tag=package).items
-        return self._client.attempts(task.id).items
+        return History(package, self._client.attempts(task.id).items)
 
     def recoveries(self, kill: Kill) -> Sequence[Recovery]:
         attempts = self._client.workflow_attempts(self.root.id, limit=10_000).items
@@ -124,6 +129,10 @@ class Run:
         return result
 
     def _show(self) -> None:
-        if self._root is not None:
-            self._screen.progress(self.root)
-            self._screen.tell(self._events(), {child.id: child.tag for child in self.children()})
+        if self._root is None:
+            return
+        root = self.root
+        self._screen.progress(root)
+        self._screen.tell(self._events(), {child.id: child.tag for child in self.children()})
+        if root.status in FINAL - {Status.COMPLETED}:
+            raise WorkflowFailed(f"the workflow, task {root.id}, ended {root.status}: {root.error}")

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from demo_claims import Claim, Recovery
-from fibflow import Event, EventType, Task, TaskId, Tick
+from fibflow.model import Event, EventType, Task, TaskId, Tick
 from inventory import Report
 
 REMARKABLE = {
@@ -52,7 +53,7 @@ class Screen:
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        self._console.print(line)
+        self._console.print(line, soft_wrap=True)
 
     def wait_for(self, what: str) -> None:
         self.waiting_for = what
@@ -79,7 +80,8 @@ class Screen:
             table.add_row(each.name, *(f"{n:,}" for n in (each.modules, each.classes, each.functions, each.lines)))
         table.add_section()
         table.add_row("all", *(f"{n:,}" for n in (report.modules, report.classes, report.functions, report.lines)))
-        self._console.print("\n", table)
+        self._console.print()
+        self._console.print(table)
         if report.longest is not None:
             function = report.longest
             self.say(f"The longest function is {function.module}.{function.name} with {function.lines} lines.")
@@ -92,19 +94,21 @@ class Screen:
         killed = (kill.time, "[red]SIGKILL[/]", "", str(kill.worker.id))
         for time, what, attempt, worker in sorted([*rows, killed], key=lambda row: row[0]):
             table.add_row(f"{(time - start).total_seconds():7.3f}", what, attempt, worker)
-        self._console.print("\n", table)
+        self._console.print()
+        self._console.print(table)
         by = recovery.recovered_by
         self.say(
             f"Worker {kill.worker.id} in pod {kill.worker.pod_id} lost it; "
             + (f"worker {by.id} in pod {by.pod_id}" if by else "another")
-            + f" recovered it {recovery.after.total_seconds():.2f} s after the kill ({recovery.cause})."
+            + f" recovered it {recovery.after.total_seconds():.2f} s after the kill ({escape(recovery.cause)})."
         )
 
     def ticks(self, ticks: Sequence[Tick]) -> None:
         table = Table("instant", "decision", "task", title="Cron ticks beside it", title_justify="left")
         for tick in ticks:
             table.add_row(f"{tick.instant:%H:%M:%S}", tick.reason or tick.decision, str(tick.task_id or ""))
-        self._console.print("\n", table)
+        self._console.print()
+        self._console.print(table)
 
     def claims(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         self.say("")
@@ -113,8 +117,10 @@ class Screen:
             self.say(f"{mark} {claim.sentence}: {claim.found}.")
         return claims
 
-    def gave_up(self, reason: str) -> int:
-        self._console.print(f"[red]The demo failed:[/] {reason}", soft_wrap=True)
+    def gave_up(self, reason: str, details: Sequence[str] = ()) -> int:
+        self._console.print(f"\n[red]The demo failed:[/] {escape(reason)}", soft_wrap=True)
+        for detail in details:
+            self._console.print(detail, markup=False, soft_wrap=True)
         return 1
 
     def done(self) -> int:
@@ -123,9 +129,9 @@ class Screen:
 
 
 NEXT = """
-Try next:
+Try next, with .venv/bin on your PATH and FIBFLOW_DATABASE=sqlite:////tmp/stdlib.db in two terminals:
   cd examples/stdlib
   fibflow dev -f manifests                          run the same and keep it running
   fibflow enqueue index_stdlib '{"report_path": "/tmp/report.json"}'
-  fibflow list, fibflow tree ID, fibflow show ID    look at it from another terminal
+  fibflow list, fibflow tree ID, fibflow show ID    look at it from the other terminal
   fibflow resume ID --reason "read and approved"    let it write its report"""
