@@ -8,8 +8,9 @@ from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fibflow.model import ConcurrencyPolicy, MissedRunPolicy
 from fibflow.schedule import SECOND, Schedule
-from fibflow.ticks import ConcurrencyPolicy, Decision, MissedRunPolicy, SkippedRange, SkipReason, Tick, decide
+from fibflow.ticks import Decision, SkippedRange, SkipReason, Tick, decide
 
 SKIP, RUN_LATEST = MissedRunPolicy.SKIP, MissedRunPolicy.RUN_LATEST
 ALLOW, FORBID = ConcurrencyPolicy.ALLOW, ConcurrencyPolicy.FORBID

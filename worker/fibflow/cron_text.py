@@ -26,6 +26,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fibflow.errors import InvalidInput
+
 Tokens = frozenset[str]
 
 LONGEST_TEXT = 1000
@@ -40,8 +42,12 @@ MACROS = {
 }
 
 
-class InvalidSchedule(ValueError):
+class InvalidSchedule(InvalidInput):
     """A schedule that is not cron, or can never fire. The message names the field, the value and a way out."""
+
+    def __init__(self, message: str) -> None:
+        super(InvalidInput, self).__init__(message)
+        self.field = "schedule"
 
 
 @dataclass(frozen=True, slots=True)

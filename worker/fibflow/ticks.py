@@ -19,21 +19,12 @@ The cost does not grow with the gap: at most 11 instants are on time, and missed
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fibflow.model import ConcurrencyPolicy, MissedRunPolicy
 from fibflow.schedule import SECOND, Schedule
 
 ON_TIME = 10 * SECOND
 MOST_ON_TIME = ON_TIME // SECOND + 1
 MOST_COUNTED = 1000
-
-
-class MissedRunPolicy(StrEnum):
-    SKIP = "Skip"
-    RUN_LATEST = "RunLatest"
-
-
-class ConcurrencyPolicy(StrEnum):
-    ALLOW = "Allow"
-    FORBID = "Forbid"
 
 
 class SkipReason(StrEnum):

@@ -1,0 +1,186 @@
+"""Events: what happened to a task or a workflow, in order. Most of it is derived here and stored nowhere.
+
+A task's events are ordered by (attempt, phase, event id), a workflow's by time, task, then the same. The phases of an
+attempt:
+
+    0  created (attempt 0)
+    1  claimed
+    2  started, or started again after a failure
+    3  progress, checkpoint                                                                    (stored)
+    4  the end: completed, failed, timed out; recovered, suspended, subtasks, paused, cancelled (the latter stored)
+    5  what follows from the end: retry scheduled, permanently failed
+    6  between attempts: resumed, redriven, paused, cancelled                                  (stored)
+    7  stale writes that were refused, from `stale_write`
+
+Clocks of two statements may tie; the key does not. Attempts themselves are the story of attempts.py, and what they add
+up to, of summary.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from fibflow import encoding
+from fibflow.model import Attempt, Event, EventType, Page, Status, Task, TaskId, WorkerId
+from fibflow.store import snapshot
+from fibflow.store.attempts import Scope, attempts, scope
+from fibflow.store.database import Session, read
+from fibflow.store.derived import history
+from fibflow.store.paging import Where, between, equal, member, optional_identity, page, paging
+from fibflow.store.reading import find
+from fibflow.store.snapshot import moment
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAudit:
+    """A task as it stands, and how it came to that."""
+
+    task: Task
+    events: Page[Event]
+    attempts: Page[Attempt]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowAudit:
+    """A workflow's root, its tasks (the root is one), and their events."""
+
+    task: Task
+    tasks: Page[Task]
+    events: Page[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class _Filters:
+    """What the events of a page have in common; None for anything."""
+
+    types: list[str] | None
+    worker_id: int | None
+    attempt: int | None
+    stage: int | None
+    after: datetime | None
+    before: datetime | None
+
+    def of(self, rows: sa.FromClause) -> Where:
+        where = equal(rows.c.worker_id, optional_identity(self.worker_id, "worker_id"))
+        where += equal(rows.c.attempt, optional_identity(self.attempt, "attempt"))
+        where += equal(rows.c.stage, optional_identity(self.stage, "stage"))
+        where += between(rows.c.at, "time", self.after, self.before)
+        return where if self.types is None else [*where, rows.c.type.in_(self.types)]
+
+
+@read
+def events(
+    session: Session,
+    task_id: int,
+    *,
+    types: Iterable[EventType | str] | None = None,
+    worker_id: int | None = None,
+    attempt: int | None = None,
+    stage: int | None = None,
+    after: datetime | None = None,
+    before: datetime | None = None,
+    limit: int = 100,
+    offset: int = 0,
+    order: str = "asc",
+) -> Page[Event]:
+    """A task's events. From `after` on, earlier than `before`. Raises NotFound, InvalidInput."""
+    part = paging(limit, offset, order)
+    filters = _Filters(_names(types), worker_id, attempt, stage, after, before)
+    rows = _matching(session, scope(session, task_id, workflow=False), filters)
+    return page(session, rows, KEY, part, to_event)
+
+
+@read
+def workflow_events(
+    session: Session,
+    root_id: int,
+    *,
+    types: Iterable[EventType | str] | None = None,
+    worker_id: int | None = None,
+    attempt: int | None = None,
+    stage: int | None = None,
+    after: datetime | None = None,
+    before: datetime | None = None,
+    limit: int = 100,
+    offset: int = 0,
+    order: str = "asc",
+) -> Page[Event]:
+    """The events of all tasks of a workflow, by time. Raises NotFound, InvalidInput."""
+    part = paging(limit, offset, order)
+    filters = _Filters(_names(types), worker_id, attempt, stage, after, before)
+    rows = _matching(session, scope(session, root_id, workflow=True), filters)
+    return page(session, rows, ("at", "task_id", *KEY), part, to_event)
+
+
+@read
+def audit(session: Session, task_id: int, *, limit: int = 100, order: str = "asc") -> TaskAudit:
+    """A task, and the first (or, with `desc`, the last) of its events and attempts. Raises NotFound, InvalidInput."""
+    return TaskAudit(
+        snapshot.one(session, task_id),
+        events(session, task_id, limit=limit, order=order),
+        attempts(session, task_id, limit=limit, order=order),
+    )
+
+
+@read
+def workflow_audit(session: Session, root_id: int, *, limit: int = 100, order: str = "asc") -> WorkflowAudit:
+    """A root, and the first (or, with `desc`, the last) of its workflow's tasks and events. Raises as `audit`."""
+    return WorkflowAudit(
+        snapshot.one(session, root_id),
+        find(session, root_id=root_id, limit=limit, order=order),
+        workflow_events(session, root_id, limit=limit, order=order),
+    )
+
+
+def _names(types: Iterable[EventType | str] | None) -> list[str] | None:
+    """One type's name is a list of one."""
+    names = [types] if isinstance(types, str) else types
+    return None if names is None else [member(EventType, name, "types").value for name in names]
+
+
+KEY = ("attempt", "phase", "event_id", "verb")
+
+
+def _matching(session: Session, where_to_look: Scope, filters: _Filters) -> sa.Subquery:
+    rows = history(session.namespace, where_to_look)
+    return sa.select(rows).where(*filters.of(rows)).subquery("matching")
+
+
+def last_event_at(session: Session, where_to_look: Scope) -> int:
+    """When something last happened in scope, microseconds."""
+    rows = history(session.namespace, where_to_look)
+    return int(session.connection.execute(sa.select(sa.func.max(rows.c.at))).scalar_one())
+
+
+def to_event(row: sa.Row[Any]) -> Event:
+    """The value of a row of `history`."""
+    refused = row.type == EventType.STALE_WRITE_REJECTED
+    return Event(
+        task_id=TaskId(row.task_id),
+        root_id=TaskId(row.root_id),
+        parent_id=None if row.parent_id is None else TaskId(row.parent_id),
+        task_type=row.task_type,
+        type=EventType(row.type),
+        from_status=None if row.from_status is None else Status(row.from_status),
+        to_status=None if row.to_status is None else Status(row.to_status),
+        stage=row.stage,
+        attempt=row.attempt,
+        worker_id=None if row.worker_id is None else WorkerId(row.worker_id),
+        time=moment(row.at),
+        message=row.message if row.event_id else _last_line(row.message),
+        metadata={"fence": row.attempt, "verb": row.verb, "count": row.count} if refused else _metadata(row),
+    )
+
+
+def _metadata(row: sa.Row[Any]) -> Any:
+    return encoding.decode(row.metadata)
+
+
+def _last_line(error: str | None) -> str | None:
+    """What an attempt's error says in a line: a traceback ends with it. The whole is in the attempt."""
+    return None if error is None else (error.strip().splitlines() or [""])[-1]

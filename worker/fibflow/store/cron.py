@@ -1,0 +1,339 @@
+"""Cron tasks: declared, paused and resumed; and the transaction that decides their ticks.
+
+Protocol. A cron row is decided by whoever locks it: PostgreSQL's FOR UPDATE SKIP LOCKED, SQLite's BEGIN IMMEDIATE. One
+transaction holds the lock, inserts the tasks, records the ticks, and moves `decided_through` and `next_at` on. So every
+instant is decided once, whatever crashes and however many try. `decided_through` never goes back, whatever the clock
+does or is declared; a deleted row that is declared again is a new row, and starts at the database's now.
+
+A row that cannot be decided (its task type is gone) is undone to its savepoint and tried again later: its instants stay
+undecided, and the rows behind it go on.
+
+Which instants run is decided in fibflow/ticks.py; what becomes of a tick's task is store/settle.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fibflow import encoding
+from fibflow import ticks as deciding
+from fibflow.errors import FibflowError, InvalidInput, NotFound, UnknownTaskType
+from fibflow.model import (
+    SECOND,
+    ConcurrencyPolicy,
+    CronTask,
+    Json,
+    MissedRunPolicy,
+    NewTask,
+    Options,
+    Page,
+    TaskId,
+    Tick,
+)
+from fibflow.schedule import Schedule
+from fibflow.store.clock import EPOCH, to_datetime
+from fibflow.store.database import Session, read, write
+from fibflow.store.enqueue import Tickage, insert_tasks
+from fibflow.store.tables import cron_task, cron_tick, task, task_type
+from fibflow.store.tasktypes import option_columns, options_of
+
+log = structlog.get_logger(__name__)
+
+TRIED_AGAIN_AFTER = 60 * SECOND
+"""A row that could not be decided is due again after so long."""
+
+Row = Mapping[str, Any]
+E_ = TypeVar("E_", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class CronDeclaration:
+    """What code or a resource says of a cron task."""
+
+    name: str
+    type: str
+    schedule: str
+    payload: Json = field(default_factory=dict)
+    tag: str | None = None
+    options: Options = field(default_factory=Options)
+    missed_run_policy: MissedRunPolicy = MissedRunPolicy.RUN_LATEST
+    concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
+    pause_on_failure: bool = True
+    suspended: bool = False
+
+
+# ── declaring ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@write
+def put_cron(session: Session, declaration: CronDeclaration, source: str = "code") -> int:
+    """Declare a cron task; its id. One that changes nothing writes nothing; none un-pauses.
+
+    A resource wins: what code declares under the name of a resource changes nothing.
+    Raises InvalidInput (of the field that is wrong), UnknownTaskType.
+    """
+    wanted = {**_columns(declaration), "type_id": _type_id(session, declaration.type), "source": source}
+    stored = _locked(session, declaration.name)
+    if stored is None:
+        added = _insert(session, wanted)
+        if added is not None:
+            return added
+        stored = _locked(session, declaration.name)  # another was faster, and has committed
+    if stored is None:
+        raise NotFound("cron task", declaration.name)
+    if source == "resource" or stored["source"] == "code":
+        _update(session, stored, wanted)
+    return int(stored["id"])
+
+
+def _columns(declaration: CronDeclaration) -> dict[str, Any]:
+    """The declaration as it is stored, checked."""
+    return {
+        "name": encoding.text(declaration.name, "name", longest=253),
+        "schedule": Schedule.parse(declaration.schedule).text,
+        "payload": encoding.encode(declaration.payload, "payload"),
+        "tag": encoding.optional_text(declaration.tag, "tag", longest=253),
+        **option_columns(encoding.check_options(declaration.options)),
+        "missed_run_policy": _one_of(MissedRunPolicy, declaration.missed_run_policy, "missed_run_policy"),
+        "concurrency_policy": _one_of(ConcurrencyPolicy, declaration.concurrency_policy, "concurrency_policy"),
+        "pause_on_failure": _flag(declaration.pause_on_failure, "pause_on_failure"),
+        "suspended": _flag(declaration.suspended, "suspended"),
+    }
+
+
+def _one_of(choices: type[E_], value: object, name: str) -> str:
+    if value not in list(choices):
+        raise InvalidInput(name, value, f"is not one of {', '.join(choices)}")
+    return str(value)
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(name, value, "is not true or false")
+    return value
+
+
+def _type_id(session: Session, name: str) -> int:
+    encoding.text(name, "type", longest=253)
+    query = sa.select(task_type.c.id).where(task_type.c.namespace == session.namespace, task_type.c.name == name)
+    found = session.connection.execute(query).scalar()
+    if found is None:
+        raise UnknownTaskType(name, session.namespace)
+    return int(found)
+
+
+def _named(session: Session, name: str) -> sa.ColumnElement[bool]:
+    return sa.and_(cron_task.c.namespace == session.namespace, cron_task.c.name == name)
+
+
+def _locked(session: Session, name: str) -> Row | None:
+    query = sa.select(cron_task).where(_named(session, name)).with_for_update()
+    found = session.connection.execute(query).mappings().first()
+    return None if found is None else dict(found)
+
+
+def _insert(session: Session, wanted: Row) -> int | None:
+    """The new row's id; None if there is one of that name."""
+    dialect = postgresql if session.postgresql else sqlite
+    moment = session.now()
+    row = {**wanted, "namespace": session.namespace, **_from(wanted["schedule"], moment)}
+    added = dialect.insert(cron_task).values(row).on_conflict_do_nothing().returning(cron_task.c.id)
+    return session.connection.execute(added).scalar()
+
+
+def _update(session: Session, stored: Row, wanted: Row) -> None:
+    changes = {name: value for name, value in wanted.items() if stored[name] != value}
+    if changes:
+        through = stored["decided_through"]
+        if "schedule" in changes:  # the new schedule's instants begin now
+            through = max(through, session.now())
+        changes |= _from(wanted["schedule"], through)
+        session.connection.execute(sa.update(cron_task).where(cron_task.c.id == stored["id"]).values(changes))
+
+
+def _from(schedule: str, through: int) -> dict[str, int]:
+    return {"decided_through": through, "next_at": Schedule.parse(schedule).next_after(through)}
+
+
+@write
+def delete_cron(session: Session, name: str) -> None:
+    """Forget a cron task and its ticks; their tasks stay. Raises NotFound."""
+    deleted = sa.delete(cron_task).where(_named(session, name)).returning(cron_task.c.id)
+    cron_id = session.connection.execute(deleted).scalar()
+    if cron_id is None:
+        raise NotFound("cron task", name)
+    session.connection.execute(sa.delete(cron_tick).where(cron_tick.c.cron_id == cron_id))
+
+
+# ── pausing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@write
+def pause_cron(session: Session, name: str) -> None:
+    """Decide no more ticks until it is resumed; what was missed is decided then. Raises NotFound."""
+    _set_paused(session, name, True)
+
+
+@write
+def resume_cron(session: Session, name: str) -> None:
+    """Go on, with the instants that were missed first. Raises NotFound."""
+    _set_paused(session, name, False)
+
+
+def _set_paused(session: Session, name: str, paused: bool) -> None:
+    change = sa.update(cron_task).where(_named(session, name)).values(paused=paused, paused_reason=None)
+    if session.connection.execute(change).rowcount == 0:
+        raise NotFound("cron task", name)
+
+
+def pause_after_failure(session: Session, failed: Iterable[tuple[int, int]]) -> None:
+    """Pause the cron tasks whose ticks failed for good: pairs of (cron id, task id). In the caller's transaction."""
+    asked = sa.and_(cron_task.c.pause_on_failure, ~cron_task.c.paused)
+    for cron_id, task_id in sorted(failed):  # locks are taken by rising id
+        change = sa.update(cron_task).where(cron_task.c.id == cron_id, asked)
+        reason = f"task {task_id} failed for good"
+        if session.connection.execute(change.values(paused=True, paused_reason=reason)).rowcount:
+            log.info("cron_paused", cron_id=cron_id, task_id=task_id)
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@read
+def crons(session: Session) -> list[CronTask]:
+    """The cron tasks of the namespace, by name."""
+    query = (
+        sa.select(cron_task, task_type.c.name.label("type"))
+        .outerjoin(task_type, task_type.c.id == cron_task.c.type_id)
+        .where(cron_task.c.namespace == session.namespace)
+        .order_by(cron_task.c.name)
+    )
+    return [_cron(dict(row)) for row in session.connection.execute(query).mappings()]
+
+
+def _cron(row: Row) -> CronTask:
+    plain = ("id", "namespace", "name", "schedule", "tag", "pause_on_failure", "suspended", "paused", "paused_reason")
+    return CronTask(
+        **{name: row[name] for name in (*plain, "source")},
+        type=row["type"] or "",
+        payload=encoding.decode(row["payload"]),
+        options=options_of(row),
+        missed_run_policy=MissedRunPolicy(row["missed_run_policy"]),
+        concurrency_policy=ConcurrencyPolicy(row["concurrency_policy"]),
+        decided_through=to_datetime(row["decided_through"]) or EPOCH,
+        next_at=to_datetime(row["next_at"]) or EPOCH,
+    )
+
+
+@read
+def ticks(session: Session, name: str, limit: int | None = 100, offset: int = 0, order: str = "desc") -> Page[Tick]:
+    """How a cron task's instants were decided, by instant ("desc": newest first, or "asc"). Raises NotFound."""
+    if order not in ("asc", "desc"):
+        raise InvalidInput("order", order, "is not one of asc, desc")
+    cron_id = session.connection.execute(sa.select(cron_task.c.id).where(_named(session, name))).scalar()
+    if cron_id is None:
+        raise NotFound("cron task", name)
+    query = sa.select(cron_tick).where(cron_tick.c.cron_id == cron_id)
+    total = session.connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    by = cron_tick.c.tick.desc() if order == "desc" else cron_tick.c.tick
+    rows = session.connection.execute(query.order_by(by).limit(limit).offset(offset)).mappings()
+    return Page([_tick(name, dict(row)) for row in rows], total, limit, offset)
+
+
+def _tick(name: str, row: Row) -> Tick:
+    return Tick(
+        cron=name,
+        instant=to_datetime(row["tick"]) or EPOCH,
+        through=to_datetime(row["through"]) or EPOCH,
+        decision=row["decision"],
+        reason=row["reason"],
+        task_id=row["task_id"],
+        count=row["count"],
+        decided_at=to_datetime(row["decided_at"]) or EPOCH,
+    )
+
+
+# ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@write
+def decide_ticks(session: Session, limit: int = 100) -> int:
+    """Decide what is due of at most `limit` cron tasks of the namespace that nobody else is deciding; how many."""
+    moment = session.now()
+    due = _due(session, moment, limit)
+    for row in due:
+        try:
+            with session.connection.begin_nested():
+                _decide(session, row, moment)
+        except (FibflowError, sa.exc.IntegrityError, sa.exc.DataError) as error:
+            log.error(
+                "cron_not_decided",
+                cron=row["name"],
+                namespace=session.namespace,
+                error=str(getattr(error, "orig", error)),
+            )
+            _advance(session, row, row["decided_through"], moment + TRIED_AGAIN_AFTER)
+    return len(due)
+
+
+def _due(session: Session, moment: int, limit: int) -> Sequence[Row]:
+    query = (
+        sa.select(cron_task, task_type.c.name.label("type"))
+        .outerjoin(task_type, task_type.c.id == cron_task.c.type_id)
+        .where(cron_task.c.namespace == session.namespace, cron_task.c.next_at <= moment)
+        .where(~cron_task.c.paused, ~cron_task.c.suspended)
+        .order_by(cron_task.c.next_at, cron_task.c.id)
+        .limit(limit)
+        .with_for_update(of=cron_task, skip_locked=True)
+    )
+    return [dict(row) for row in session.connection.execute(query).mappings()]
+
+
+def _decide(session: Session, row: Row, moment: int) -> None:
+    """One cron task: its tasks, its ticks, and how far it is decided now."""
+    if row["type"] is None:
+        raise UnknownTaskType(f"with id {row['type_id']}", session.namespace)
+    schedule = Schedule.parse(row["schedule"])
+    overlap = ConcurrencyPolicy(row["concurrency_policy"])
+    active = _active(session, row["id"]) if overlap is ConcurrencyPolicy.FORBID else 0
+    missed = MissedRunPolicy(row["missed_run_policy"])
+    decision = deciding.decide(row["decided_through"], moment, schedule, missed, overlap, active)
+    records = [_record(session, row, tick, moment) for tick in decision.ticks]
+    if records:
+        session.connection.execute(sa.insert(cron_tick).values(records))
+    _advance(session, row, decision.decided_through, schedule.next_after(decision.decided_through))
+
+
+def _active(session: Session, cron_id: int) -> int:
+    """The cron task's ticks that are not final: all that are in the hot table."""
+    query = sa.select(sa.func.count()).select_from(task).where(task.c.cron_id == cron_id)
+    return int(session.connection.execute(query).scalar_one())
+
+
+def _record(session: Session, row: Row, tick: deciding.Tick | deciding.SkippedRange, moment: int) -> dict[str, Any]:
+    record = {"cron_id": row["id"], "decided_at": moment, "task_id": None}
+    if isinstance(tick, deciding.SkippedRange):
+        missed = {"tick": tick.first, "through": tick.last, "count": tick.count}
+        return record | missed | {"decision": "skip", "reason": tick.reason}
+    record |= {"tick": tick.instant, "through": tick.instant, "count": 1}
+    if tick.reason is not None:
+        return record | {"decision": "skip", "reason": tick.reason}
+    return record | {"decision": "run", "reason": None, "task_id": _run(session, row, tick.instant)}
+
+
+def _run(session: Session, row: Row, instant: int) -> TaskId:
+    """The task of an instant, due now; enqueueing it tells the workers."""
+    new = NewTask(row["type"], encoding.decode(row["payload"]), row["tag"], options=options_of(row))
+    return insert_tasks(session, [new], tickage=Tickage(row["id"], instant))[0]
+
+
+def _advance(session: Session, row: Row, decided_through: int, next_at: int) -> None:
+    change = sa.update(cron_task).where(cron_task.c.id == row["id"])
+    session.connection.execute(change.values(decided_through=decided_through, next_at=next_at))

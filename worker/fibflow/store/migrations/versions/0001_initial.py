@@ -1,0 +1,373 @@
+"""The first schema: every table, index and CHECK, and PostgreSQL's clock.
+
+Written out rather than taken from tables.py, which goes on changing while a migration never does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+OLDEST_CODE = "0.1.0"
+SCHEMA = "fibflow"
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+INSTANT = sa.BigInteger()
+
+CLOCK = """
+CREATE FUNCTION fibflow.fibflow_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint
+         + coalesce(nullif(current_setting('fibflow.clock_offset', true), ''), '0')::bigint
+$$
+"""
+
+
+def upgrade() -> None:
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(CLOCK)
+    for create in TABLES:
+        create()
+
+
+def downgrade() -> None:
+    raise NotImplementedError("there is nothing before the first schema; restore a backup")
+
+
+def _task_type() -> None:
+    op.create_table(
+        "task_type",
+        sa.Column("id", ID, sa.Identity(always=False), nullable=False),
+        sa.Column("namespace", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text()),
+        sa.Column("timeout", INSTANT),
+        sa.Column("max_attempts", sa.Integer()),
+        sa.Column("backoff", INSTANT),
+        sa.Column("backoff_factor", sa.Float()),
+        sa.Column("max_backoff", INSTANT),
+        sa.Column("priority", sa.SmallInteger()),
+        sa.Column("max_concurrent_tasks", sa.Integer()),
+        sa.Column("code_options", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("resource_options", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("suspended", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.CheckConstraint("source IN ('code', 'resource')", name=op.f("task_type_source")),
+        sa.PrimaryKeyConstraint("id", name=op.f("task_type_pkey")),
+        sa.UniqueConstraint("namespace", "name", name="task_type_by_name"),
+        schema=SCHEMA,
+        sqlite_autoincrement=True,
+    )
+
+
+def _cron_task() -> None:
+    op.create_table(
+        "cron_task",
+        sa.Column("id", ID, sa.Identity(always=False), nullable=False),
+        sa.Column("namespace", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("type_id", ID, nullable=False),
+        sa.Column("schedule", sa.Text(), nullable=False),
+        sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("tag", sa.Text()),
+        sa.Column("timeout", INSTANT),
+        sa.Column("max_attempts", sa.Integer()),
+        sa.Column("backoff", INSTANT),
+        sa.Column("backoff_factor", sa.Float()),
+        sa.Column("max_backoff", INSTANT),
+        sa.Column("priority", sa.SmallInteger()),
+        sa.Column("missed_run_policy", sa.Text(), nullable=False),
+        sa.Column("concurrency_policy", sa.Text(), nullable=False),
+        sa.Column("pause_on_failure", sa.Boolean(), nullable=False),
+        sa.Column("suspended", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("paused_reason", sa.Text()),
+        sa.Column("decided_through", INSTANT, nullable=False),
+        sa.Column("next_at", INSTANT, nullable=False),
+        sa.CheckConstraint("concurrency_policy IN ('Allow', 'Forbid')", name=op.f("cron_task_concurrency_policy")),
+        sa.CheckConstraint("missed_run_policy IN ('Skip', 'RunLatest')", name=op.f("cron_task_missed_run_policy")),
+        sa.CheckConstraint("next_at > decided_through", name=op.f("cron_task_next_is_undecided")),
+        sa.PrimaryKeyConstraint("id", name=op.f("cron_task_pkey")),
+        sa.UniqueConstraint("namespace", "name", name="cron_task_by_name"),
+        schema=SCHEMA,
+        sqlite_autoincrement=True,
+    )
+    _partial_index("cron_task_due", "cron_task", ["next_at"], "NOT paused AND NOT suspended")
+
+
+def _cron_tick() -> None:
+    op.create_table(
+        "cron_tick",
+        sa.Column("cron_id", ID, autoincrement=False, nullable=False),
+        sa.Column("tick", INSTANT, autoincrement=False, nullable=False),
+        sa.Column("through", INSTANT, nullable=False),
+        sa.Column("decision", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text()),
+        sa.Column("task_id", ID),
+        sa.Column("count", sa.Integer()),
+        sa.Column("decided_at", INSTANT, nullable=False),
+        sa.CheckConstraint("(decision = 'run') = (task_id IS NOT NULL)", name=op.f("cron_tick_a_run_has_a_task")),
+        sa.CheckConstraint("(decision = 'skip') = (reason IS NOT NULL)", name=op.f("cron_tick_a_skip_has_a_reason")),
+        sa.CheckConstraint("decision IN ('run', 'skip')", name=op.f("cron_tick_decision")),
+        sa.CheckConstraint("through >= tick", name=op.f("cron_tick_range")),
+        sa.PrimaryKeyConstraint("cron_id", "tick", name=op.f("cron_tick_pkey")),
+        schema=SCHEMA,
+    )
+
+
+def _task() -> None:
+    op.create_table(
+        "task",
+        sa.Column("id", ID, sa.Identity(always=False), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("order_key", INSTANT, nullable=False),
+        *_columns_of_a_task(),
+        sa.Column("open_children", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("claimed_at", INSTANT),
+        sa.Column("deadline_at", INSTANT),
+        sa.CheckConstraint("(state = 'running') = (claimed_at IS NOT NULL)", name=op.f("task_running_was_claimed")),
+        sa.CheckConstraint("(state = 'running') = (deadline_at IS NOT NULL)", name=op.f("task_running_has_a_deadline")),
+        sa.CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name=op.f("task_running_has_a_worker")),
+        sa.CheckConstraint("open_children = 0 OR state = 'suspended'", name=op.f("task_waits_for_children")),
+        sa.CheckConstraint("state <> 'running' OR attempt > 0", name=op.f("task_running_is_an_attempt")),
+        sa.CheckConstraint(
+            "state <> 'suspended' OR open_children > 0 OR suspend_reason IS NOT NULL",
+            name=op.f("task_suspended_waits_for_something"),
+        ),
+        sa.CheckConstraint(
+            "state IN ('scheduled', 'ready', 'running', 'suspended', 'paused')", name=op.f("task_state")
+        ),
+        sa.CheckConstraint("suspend_reason IS NULL OR state = 'suspended'", name=op.f("task_suspend_reason")),
+        *_checks_of_a_task("task"),
+        sa.CheckConstraint("open_children BETWEEN 0 AND children", name=op.f("task_open_children")),
+        sa.PrimaryKeyConstraint("id", name=op.f("task_pkey")),
+        schema=SCHEMA,
+        postgresql_with={
+            "fillfactor": 80,
+            "autovacuum_vacuum_scale_factor": "0.01",
+            "autovacuum_vacuum_threshold": 1000,
+            "autovacuum_vacuum_cost_delay": 0,
+            "autovacuum_analyze_scale_factor": "0.05",
+        },
+        sqlite_autoincrement=True,
+    )
+    _partial_index("task_children", "task", ["parent_id"], "parent_id IS NOT NULL")
+    _partial_index("task_claim", "task", ["type_id", "order_key", "id"], "state = 'ready'")
+    _partial_index("task_owner", "task", ["worker_id"], "state = 'running'")
+    _partial_index("task_promote", "task", ["run_at"], "state = 'scheduled'")
+    _partial_index("task_suspended", "task", ["id"], "state = 'suspended'")
+    _partial_index("task_tick", "task", ["cron_id"], "cron_id IS NOT NULL")
+    _partial_index("task_workflow", "task", ["root_id"], "root_id IS NOT NULL")
+
+
+def _task_final() -> None:
+    op.create_table(
+        "task_final",
+        sa.Column("id", ID, autoincrement=False, nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        *_columns_of_a_task(),
+        sa.Column("result", sa.Text()),
+        sa.Column("finished_at", INSTANT, nullable=False),
+        sa.CheckConstraint("result IS NULL OR status = 'completed'", name=op.f("task_final_only_success_has_a_result")),
+        sa.CheckConstraint(
+            "status IN ('completed', 'permanently_failed', 'cancelled')", name=op.f("task_final_status")
+        ),
+        *_checks_of_a_task("task_final"),
+        sa.PrimaryKeyConstraint("id", name=op.f("task_final_pkey")),
+        schema=SCHEMA,
+    )
+    _partial_index("task_final_children", "task_final", ["parent_id"], "parent_id IS NOT NULL")
+    op.create_index("task_final_prune", "task_final", ["finished_at"], schema=SCHEMA, postgresql_using="brin")
+    _partial_index("task_final_tag", "task_final", ["tag"], "tag IS NOT NULL")
+    _partial_index("task_final_workflow", "task_final", ["root_id"], "root_id IS NOT NULL")
+
+
+def _attempt() -> None:
+    op.create_table(
+        "attempt",
+        sa.Column("task_id", ID, autoincrement=False, nullable=False),
+        sa.Column("attempt", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("stage", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("worker_id", ID, nullable=False),
+        sa.Column("started_at", INSTANT, nullable=False),
+        sa.Column("ended_at", INSTANT, nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("became", sa.Text()),
+        sa.Column("ended_by", ID),
+        sa.Column("error", sa.Text()),
+        sa.CheckConstraint(
+            "(became IS NULL) = (outcome IN ('completed', 'suspended', 'cancelled'))",
+            name=op.f("attempt_became_what_the_outcome_left_open"),
+        ),
+        sa.CheckConstraint(
+            "outcome IN ('completed', 'failed', 'timeout', 'interrupted', 'suspended', 'cancelled')",
+            name=op.f("attempt_outcome"),
+        ),
+        sa.PrimaryKeyConstraint("task_id", "attempt", name=op.f("attempt_pkey")),
+        schema=SCHEMA,
+    )
+
+
+def _event() -> None:
+    op.create_table(
+        "event",
+        sa.Column("id", ID, sa.Identity(always=False), nullable=False),
+        sa.Column("task_id", ID, nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("phase", sa.SmallInteger(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("at", INSTANT, nullable=False),
+        sa.Column("stage", sa.Integer(), nullable=False),
+        sa.Column("from_status", sa.Text()),
+        sa.Column("to_status", sa.Text()),
+        sa.Column("worker_id", ID),
+        sa.Column("message", sa.Text()),
+        sa.Column("metadata", sa.Text()),
+        sa.PrimaryKeyConstraint("id", name=op.f("event_pkey")),
+        schema=SCHEMA,
+        sqlite_autoincrement=True,
+    )
+    op.create_index("event_of_task", "event", ["task_id", "attempt", "phase", "id"], schema=SCHEMA)
+
+
+def _stale_write() -> None:
+    op.create_table(
+        "stale_write",
+        sa.Column("task_id", ID, autoincrement=False, nullable=False),
+        sa.Column("fence", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("verb", sa.Text(), nullable=False),
+        sa.Column("worker_id", ID),
+        sa.Column("at", INSTANT, nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("task_id", "fence", "verb", name=op.f("stale_write_pkey")),
+        schema=SCHEMA,
+    )
+
+
+def _worker() -> None:
+    op.create_table(
+        "worker",
+        sa.Column("id", ID, sa.Identity(always=False), nullable=False),
+        sa.Column("namespace", sa.Text(), nullable=False),
+        sa.Column("pod_id", sa.Text()),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("lease", INSTANT, nullable=False),
+        sa.Column("registered_at", INSTANT, nullable=False),
+        sa.Column("renewed_at", INSTANT, nullable=False),
+        sa.Column("expires_at", INSTANT, nullable=False),
+        sa.Column("ended_at", INSTANT),
+        sa.Column("ended_by", ID),
+        sa.CheckConstraint("(status = 'active') = (ended_at IS NULL)", name=op.f("worker_active_has_not_ended")),
+        sa.CheckConstraint("status IN ('active', 'stopped', 'reaped', 'superseded')", name=op.f("worker_status")),
+        sa.PrimaryKeyConstraint("id", name=op.f("worker_pkey")),
+        schema=SCHEMA,
+        postgresql_with={"fillfactor": 50},
+        sqlite_autoincrement=True,
+    )
+    _partial_index(
+        "worker_identity", "worker", ["namespace", "pod_id"], "status = 'active' AND pod_id IS NOT NULL", unique=True
+    )
+    _partial_index("worker_lease", "worker", ["expires_at"], "status = 'active'")
+
+
+def _schema_version() -> None:
+    table = op.create_table(
+        "schema_version",
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("oldest_code", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("version", name=op.f("schema_version_pkey")),
+        schema=SCHEMA,
+    )
+    op.bulk_insert(table, [{"version": revision, "oldest_code": OLDEST_CODE}])
+
+
+def _columns_of_a_task() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("type_id", ID, nullable=False),
+        sa.Column("stage", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("priority", sa.SmallInteger(), nullable=False),
+        sa.Column("run_at", INSTANT, nullable=False),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.Column("started_at", INSTANT),
+        sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("interruptions", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("last_outcome", sa.Text()),
+        sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text()),
+        sa.Column("context", sa.LargeBinary()),
+        sa.Column("tag", sa.Text()),
+        sa.Column("timeout", INSTANT),
+        sa.Column("max_attempts", sa.Integer()),
+        sa.Column("backoff", INSTANT),
+        sa.Column("backoff_factor", sa.Float()),
+        sa.Column("max_backoff", INSTANT),
+        sa.Column("parent_id", ID),
+        sa.Column("root_id", ID),
+        sa.Column("generation", sa.Integer()),
+        sa.Column("spawned", sa.Integer()),
+        sa.Column("children", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("cron_id", ID),
+        sa.Column("tick", INSTANT),
+        sa.Column("worker_id", ID),
+        sa.Column("suspend_reason", sa.Text()),
+        sa.Column("current_stage_name", sa.Text()),
+        sa.Column("progress_text", sa.Text()),
+        sa.Column("progress_percent", sa.SmallInteger()),
+        sa.Column("last_event_type", sa.Text()),
+        sa.Column("last_event_at", INSTANT),
+    ]
+
+
+def _checks_of_a_task(table: str) -> list[sa.CheckConstraint]:
+    return [
+        sa.CheckConstraint("(attempt = 0) = (started_at IS NULL)", name=op.f(f"{table}_started_by_an_attempt")),
+        sa.CheckConstraint("(cron_id IS NULL) = (tick IS NULL)", name=op.f(f"{table}_a_tick_has_an_instant")),
+        sa.CheckConstraint(
+            "(parent_id IS NULL) = (generation IS NULL)", name=op.f(f"{table}_a_child_has_a_generation")
+        ),
+        sa.CheckConstraint("(parent_id IS NULL) = (root_id IS NULL)", name=op.f(f"{table}_a_child_has_a_root")),
+        sa.CheckConstraint("backoff >= 0 AND backoff_factor >= 1 AND max_backoff >= 0", name=op.f(f"{table}_backoff")),
+        sa.CheckConstraint(
+            "failures >= 0 AND interruptions >= 0 AND failures <= attempt", name=op.f(f"{table}_failures_are_attempts")
+        ),
+        sa.CheckConstraint("max_attempts > 0", name=op.f(f"{table}_max_attempts")),
+        sa.CheckConstraint("parent_id < id AND root_id <= parent_id", name=op.f(f"{table}_parents_come_first")),
+        sa.CheckConstraint("priority BETWEEN -20 AND 20", name=op.f(f"{table}_priority")),
+        sa.CheckConstraint("progress_percent BETWEEN 0 AND 100", name=op.f(f"{table}_percent")),
+        sa.CheckConstraint("stage >= 0 AND attempt >= 0", name=op.f(f"{table}_counts_rise")),
+        sa.CheckConstraint("timeout > 0", name=op.f(f"{table}_timeout")),
+    ]
+
+
+def _partial_index(name: str, table: str, columns: list[str], where: str, unique: bool = False) -> None:
+    predicate = sa.text(where)
+    op.create_index(
+        name, table, columns, unique=unique, schema=SCHEMA, postgresql_where=predicate, sqlite_where=predicate
+    )
+
+
+TABLES = (
+    _task_type,
+    _cron_task,
+    _cron_tick,
+    _task,
+    _task_final,
+    _attempt,
+    _event,
+    _stale_write,
+    _worker,
+    _schema_version,
+)

@@ -1,0 +1,142 @@
+"""Retention: workflows that ended long ago go, as wholes; also by hand, by filter. And workers and ticks of the past.
+
+Every call is bounded and tells whether another one would find more. How a workflow goes is the story of removal.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from fibflow import encoding
+from fibflow.errors import InvalidInput
+from fibflow.model import FINAL, Status
+from fibflow.store.clock import micros
+from fibflow.store.database import Session, write
+from fibflow.store.paging import LONGEST_PAGE, equal, member, optional_member
+from fibflow.store.removal import FINAL_TASKS, PAUSED_TASKS, Choice, remove
+from fibflow.store.snapshot import TABLE_NAMED, branch, kinds_of, status_is
+from fibflow.store.tables import cron_task, cron_tick, task, task_final, task_type, worker
+
+PRUNABLE = (Status.COMPLETED, Status.PERMANENTLY_FAILED, Status.CANCELLED)
+A_DAY = 24 * 3600.0
+FORGOTTEN = 1000
+"""Workers, and ticks, in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one call deleted, and whether another may find more."""
+
+    workflows: int
+    tasks: int
+    attempts: int
+    events: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """How many tasks one call deleted, how many that match it left, and whether another call may delete more."""
+
+    tasks: int
+    left: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How many workers and ticks one call deleted."""
+
+    workers: int
+    ticks: int
+
+
+@write
+def prune(session: Session, *, age: float, statuses: Iterable[Status | str] = PRUNABLE, limit: int = 500) -> Pruned:
+    """Delete workflows whose root has one of the statuses and whose last task ended at least `age` seconds ago.
+
+    At most `limit` tasks. Paused tasks count as ended only if "paused" is asked for. Raises InvalidInput.
+    """
+    encoding.number(age, "age", 0, encoding.LONGEST_DURATION)
+    encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
+    chosen = {member(Status, status, "statuses") for status in statuses}
+    if wrong := sorted(chosen - FINAL - {Status.PAUSED}):
+        raise InvalidInput("statuses", wrong[0].value, "is not a status to prune; use final ones, or paused")
+    final = sorted(status.value for status in chosen & FINAL)
+    choices = [Choice(FINAL_TASKS, [task_final.c.status.in_(final)])]
+    if Status.PAUSED in chosen:
+        choices.append(Choice(PAUSED_TASKS, []))
+    gone = remove(session, choices, session.now() - (micros(age) or 0), limit)
+    return Pruned(gone.workflows, gone.tasks, gone.attempts, gone.events, gone.more)
+
+
+@write
+def delete(
+    session: Session,
+    *,
+    type: str | None = None,
+    tag: str | None = None,
+    status: Status | str | None = None,
+    limit: int = LONGEST_PAGE,
+) -> Deleted:
+    """Delete whole final workflows whose root matches (no filter matches all), at most `limit` tasks.
+
+    Raises InvalidInput.
+    """
+    encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
+    chosen = optional_member(Status, status, "status")
+    where = equal(task_final.c.tag, tag) + equal(task_final.c.status, None if chosen is None else chosen.value)
+    if type is not None:
+        named = sa.select(task_type.c.id).where(task_type.c.namespace == session.namespace, task_type.c.name == type)
+        where.append(task_final.c.type_id.in_(named))
+    gone = remove(session, [Choice(FINAL_TASKS, where)], None, limit)
+    return Deleted(gone.tasks, _matching(session, type, tag, chosen), gone.more)
+
+
+def _matching(session: Session, type: str | None, tag: str | None, status: Status | None) -> int:
+    """How many tasks match, roots or not, ended or not."""
+    counts = []
+    for kind in kinds_of(status):
+        where = equal(TABLE_NAMED[kind].c.tag, tag) + equal(task_type.c.name, type)
+        where += [] if status is None else [status_is(kind, status)]
+        rows = branch(session.namespace, kind, ("id",)).where(*where).subquery(kind)
+        counts.append(sa.select(sa.func.count()).select_from(rows).scalar_subquery())
+    return sum(session.connection.execute(sa.select(*counts)).one())
+
+
+@write
+def forget_workers(session: Session, age: float = A_DAY) -> Forgotten:
+    """Delete workers that ended, and ticks that were decided, at least `age` seconds ago; a bounded number of each.
+
+    A worker that still owns a running task stays, and so does the latest tick of every cron task. Raises InvalidInput.
+    """
+    encoding.number(age, "age", 0, encoding.LONGEST_DURATION)
+    cutoff = session.now() - (micros(age) or 0)
+    workers = sa.delete(worker).where(worker.c.id.in_(_past_workers(session, cutoff)))
+    ticks = sa.delete(cron_tick).where(
+        sa.tuple_(cron_tick.c.cron_id, cron_tick.c.tick).in_(_past_ticks(session, cutoff))
+    )
+    return Forgotten(session.connection.execute(workers).rowcount, session.connection.execute(ticks).rowcount)
+
+
+def _past_workers(session: Session, cutoff: int) -> sa.Select[Any]:
+    owned = sa.select(task.c.id).where(task.c.worker_id == worker.c.id, task.c.state == sa.text("'running'"))
+    past = sa.and_(worker.c.namespace == session.namespace, worker.c.status != "active", worker.c.ended_at <= cutoff)
+    query = sa.select(worker.c.id).where(past, ~sa.exists(owned)).order_by(worker.c.id).limit(FORGOTTEN)
+    return query.with_for_update(skip_locked=True)
+
+
+def _past_ticks(session: Session, cutoff: int) -> sa.Select[Any]:
+    later, past = cron_tick.alias("later"), cron_tick.alias("past")
+    latest = sa.select(sa.func.max(later.c.tick)).where(later.c.cron_id == past.c.cron_id).scalar_subquery()
+    return (
+        sa.select(past.c.cron_id, past.c.tick)
+        .join(cron_task, cron_task.c.id == past.c.cron_id)
+        .where(cron_task.c.namespace == session.namespace, past.c.decided_at <= cutoff, past.c.tick < latest)
+        .order_by(past.c.cron_id, past.c.tick)
+        .limit(FORGOTTEN)
+    )
