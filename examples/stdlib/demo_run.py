@@ -9,16 +9,16 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from demo_claims import History, Kill, Recovery, recoveries
 from demo_dev import Dev
-from demo_screen import Screen
+from demo_screen import REMARKABLE, Screen
 from fibflow import Client
 from fibflow.errors import DatabaseUnavailable, SchemaMismatch, UnknownTaskType
-from fibflow.model import FINAL, Event, Status, Task, TaskId, Tick, Worker
+from fibflow.model import FINAL, Event, EventType, Status, Task, TaskId, Tick, Worker
 
 POLL = 0.2
 RECOVERED_WITHIN = timedelta(seconds=8)
@@ -26,6 +26,7 @@ RECOVERED_WITHIN = timedelta(seconds=8)
 TICKS = 4
 """So many ticks are waited for, however fast the workflow is."""
 CRON = "every-two-seconds"
+LONGEST_PAGE = 10_000
 
 T = TypeVar("T")
 
@@ -71,15 +72,16 @@ class Run:
         return self._client.get(self._root)
 
     def children(self) -> Sequence[Task]:
-        return self._client.tasks(parent_id=self.root.id, limit=1000).items
+        return self._client.tasks(parent_id=self.root.id, limit=LONGEST_PAGE).items
 
     def history(self, package: str) -> History:
         (task,) = self._client.tasks(parent_id=self.root.id, tag=package).items
         return History(package, self._client.attempts(task.id).items)
 
     def recoveries(self, kill: Kill) -> Sequence[Recovery]:
-        attempts = self._client.workflow_attempts(self.root.id, limit=10_000).items
-        return recoveries(kill, self._events(), attempts, {worker.id: worker for worker in self._client.workers()})
+        attempts = self._client.workflow_attempts(self.root.id, limit=LONGEST_PAGE).items
+        workers = {worker.id: worker for worker in self._client.workers()}
+        return recoveries(kill, self._events([EventType.RECOVERED]), attempts, workers)
 
     def timeline(self, id: TaskId) -> Sequence[Event]:
         return self._client.events(id).items
@@ -109,15 +111,15 @@ class Run:
         return max(alive, key=lambda worker: worker.running, default=None)
 
     def _ticks(self) -> Sequence[Tick]:
-        return self._client.ticks(CRON)
+        return self._client.ticks(CRON, limit=LONGEST_PAGE, order="asc").items
 
     def _ticked(self) -> set[TaskId | None]:
         # A skipped instant has no task, and so nothing to wait for: None is among them.
-        completed = self._client.tasks(type="tick", status=Status.COMPLETED, limit=1000).items
+        completed = self._client.tasks(type="tick", status=Status.COMPLETED, limit=LONGEST_PAGE).items
         return {None, *(task.id for task in completed)}
 
-    def _events(self) -> Sequence[Event]:
-        return self._client.workflow_events(self.root.id, limit=10_000).items
+    def _events(self, types: Iterable[EventType]) -> Sequence[Event]:
+        return self._client.workflow_events(self.root.id, types=types, limit=LONGEST_PAGE).items
 
     def _until(self, what: str, wanted: Callable[[], T | None]) -> T:
         """Poll until `wanted` gives something true. What is not to last for ever is ended by the demo's deadline."""
@@ -133,6 +135,6 @@ class Run:
             return
         root = self.root
         self._screen.progress(root)
-        self._screen.tell(self._events(), {child.id: child.tag for child in self.children()})
+        self._screen.tell(self._events(REMARKABLE), {child.id: child.tag for child in self.children()})
         if root.status in FINAL - {Status.COMPLETED}:
             raise WorkflowFailed(f"the workflow, task {root.id}, ended {root.status}: {root.error}")

@@ -67,7 +67,7 @@ class Screen:
         """One line for each remarkable event that was not told yet."""
         for event in events:
             key = (event.task_id, event.attempt, event.type)
-            if event.type in REMARKABLE and key not in self._told:
+            if key not in self._told:
                 self._told.add(key)
                 name = tags.get(event.task_id) or event.task_type
                 self.say(f"  {event.time:%H:%M:%S} [bold]{name}[/] (task {event.task_id}) {REMARKABLE[event.type]}")
