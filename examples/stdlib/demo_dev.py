@@ -14,7 +14,7 @@ from types import TracebackType
 
 import psutil
 
-HERE = Path(__file__).resolve().parent
+MANIFESTS = Path(__file__).resolve().with_name("manifests")
 
 PATIENCE = 4.0
 """Seconds that a stop may take before it is forced."""
@@ -28,15 +28,14 @@ class Dev:
     """Runs the manifests beside this file while the `with` block lasts."""
 
     def __init__(self, url: str, *, log: Path) -> None:
-        self._command = [sys.executable, "-m", "fibflow", "dev", "-f", "manifests", "--database", url]
+        self._command = [sys.executable, "-m", "fibflow", "dev", "-f", str(MANIFESTS), "--database", url]
         self._log = log
 
     def __enter__(self) -> Dev:
         with self._log.open("wb") as log:
-            # In the example's folder, for that is where `app:app` imports from; in a session of its own, so that a
-            # Ctrl-C reaches the demo alone, which then stops everything in order.
+            # In a session of its own: a Ctrl-C reaches the demo alone, which then stops everything in order.
             self._running = subprocess.Popen(
-                self._command, cwd=HERE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         return self
 

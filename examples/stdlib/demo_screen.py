@@ -130,8 +130,7 @@ class Screen:
 
 NEXT = """
 Try next, with .venv/bin on your PATH and FIBFLOW_DATABASE=sqlite:////tmp/stdlib.db in two terminals:
-  cd examples/stdlib
-  fibflow dev -f manifests                          run the same and keep it running
+  fibflow dev -f examples/stdlib/manifests          run the same and keep it running
   fibflow enqueue index_stdlib '{"report_path": "/tmp/report.json"}'
   fibflow list, fibflow tree ID, fibflow show ID    look at it from the other terminal
   fibflow resume ID --reason "read and approved"    let it write its report"""
