@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from fibflow.store import tables
-from fibflow.store.database import Database, write
+from fibflow.store.database import NOW, Database, Session, write
 
 NOW_FUNCTION = """
 CREATE OR REPLACE FUNCTION fibflow.fibflow_now() RETURNS bigint LANGUAGE sql STABLE AS $$
@@ -33,11 +33,10 @@ class Stored:
         return self.database.call(verb, *args, **kwargs)
 
     def put(self, table: sa.Table, **values: Any) -> None:
-        self.call(write(lambda session: session.connection.execute(sa.insert(table).values(values))))
+        self.call(_execute, sa.insert(table).values(values))
 
     def count(self, table: sa.Table) -> int:
-        query = sa.select(sa.func.count()).select_from(table)
-        return self.call(write(lambda session: session.connection.execute(query).scalar_one()))
+        return int(self.call(_execute, sa.select(sa.func.count()).select_from(table)))
 
     def ago(self, seconds: float) -> int:
         return self.now - round(seconds * 1_000_000)
@@ -112,6 +111,12 @@ class Stored:
         self.put(tables.worker, **{**row, **given})
 
 
+@write
+def _execute(session: Session, query: sa.Executable) -> Any:
+    found = session.connection.execute(query)
+    return found.scalar_one() if isinstance(query, sa.Select) else None
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
     """An empty database with the tables, of either kind."""
@@ -122,5 +127,5 @@ def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
             connection.execute(sa.text("CREATE SCHEMA IF NOT EXISTS fibflow"))
             connection.execute(sa.text(NOW_FUNCTION))
         tables.metadata.create_all(connection)
-    yield Stored(database, database.call(write(lambda session: session.now())))
+    yield Stored(database, database.call(_execute, NOW))
     database.close()

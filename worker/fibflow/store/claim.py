@@ -258,7 +258,8 @@ def promote(session: Session) -> int:
         .cte("due")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    return session.connection.execute(sa.update(task).where(task.c.id == due.c.id).values(state="ready")).rowcount
+    change = sa.update(task).where(task.c.id == due.c.id).values(state="ready").returning(task.c.id)
+    return len(session.connection.execute(change).all())
 
 
 @read

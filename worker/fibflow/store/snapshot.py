@@ -24,7 +24,6 @@ from fibflow.model import (
     Status,
     Task,
     TaskId,
-    WorkerId,
 )
 from fibflow.store.clock import seconds, to_datetime
 from fibflow.store.database import Session
@@ -122,46 +121,52 @@ def one(session: Session, task_id: int) -> Task:
 def to_task(row: Row) -> Task:
     """The value of a row of EVERYTHING: defaults filled in, times aware, durations in seconds."""
     return Task(
+        **{name: getattr(row, name) for name in AS_STORED},
         id=TaskId(row.id),
-        namespace=row.namespace,
-        type=row.type,
         status=Status(row.status),
-        stage=row.stage,
-        priority=row.priority,
         payload=encoding.decode(row.payload),
         result=encoding.decode(row.result),
-        error=row.error,
         context=None if row.context is None else bytes(row.context),
-        tag=row.tag,
         run_at=moment(row.run_at),
         deadline_at=to_datetime(row.deadline_at),
         created_at=moment(row.created_at),
         started_at=to_datetime(row.started_at),
         finished_at=to_datetime(row.finished_at),
-        attempt=row.attempt,
-        failures=row.failures,
-        interruptions=row.interruptions,
         last_outcome=None if row.last_outcome is None else Outcome(row.last_outcome),
         max_attempts=DEFAULT_MAX_ATTEMPTS if row.max_attempts is None else row.max_attempts,
         timeout=_seconds(row.timeout, DEFAULT_TIMEOUT),
         backoff=_seconds(row.backoff, DEFAULT_BACKOFF),
         backoff_factor=DEFAULT_BACKOFF_FACTOR if row.backoff_factor is None else row.backoff_factor,
         max_backoff=seconds(row.max_backoff),
-        parent_id=None if row.parent_id is None else TaskId(row.parent_id),
         root_id=TaskId(row.id if row.root_id is None else row.root_id),
-        generation=row.generation,
-        children=row.children,
-        open_children=row.open_children,
-        cron=row.cron,
         tick=to_datetime(row.tick),
-        worker_id=None if row.worker_id is None else WorkerId(row.worker_id),
-        suspend_reason=row.suspend_reason,
-        current_stage_name=row.current_stage_name,
-        progress_text=row.progress_text,
-        progress_percent=row.progress_percent,
         last_event_time=moment(row.created_at if row.last_event_at is None else row.last_event_at),
         last_event_type=_last_event_type(row),
     )
+
+
+AS_STORED = (
+    "namespace",
+    "type",
+    "stage",
+    "priority",
+    "error",
+    "tag",
+    "attempt",
+    "failures",
+    "interruptions",
+    "parent_id",
+    "generation",
+    "children",
+    "open_children",
+    "cron",
+    "worker_id",
+    "suspend_reason",
+    "current_stage_name",
+    "progress_text",
+    "progress_percent",
+)
+"""The fields of a task that are columns as they stand."""
 
 
 def _last_event_type(row: Row) -> EventType:

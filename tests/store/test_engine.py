@@ -1,0 +1,294 @@
+"""The heart, on both databases: claims, endings, fences, take-overs, workflows."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from fix_database import move_clock
+
+from fibflow.client import Client
+from fibflow.errors import IllegalTransition, LeaseLost, UnknownTaskType, WorkerLost
+from fibflow.lifecycle import Facts, after_failure, ended
+from fibflow.model import NewTask, Options, Outcome, Status
+from fibflow.store import claim, control, leases, record, settle, stale
+from fibflow.store.database import read
+from fibflow.store.tasktypes import Declaration, declare_types
+
+
+@dataclass
+class Engine:
+    """A database with one task type, and workers that a test moves by hand."""
+
+    database: object
+    client: Client = field(init=False)
+
+    def __post_init__(self):
+        self.client = Client(self.database)
+        self.type_id = self.database.call(declare_types, [Declaration("work")])["work"]
+
+    def call(self, verb, *args, **kwargs):
+        return self.database.call(verb, *args, **kwargs)
+
+    def worker(self, pod="pod-0", lease=30.0):
+        return self.call(leases.register, pod_id=pod, host="host", pid=1, slots=10, lease=lease)
+
+    def claim(self, worker, limit=10):
+        return self.call(claim.claim, worker, [claim.Lane(self.type_id, limit)], limit)
+
+    def settle(self, worker, row, outcome=Outcome.COMPLETED, next_=None, **parts):
+        after = next_ or ended(Facts(), outcome)
+        return self.call(settle.settle, worker, [settle.Ending(row.id, row.attempt, worker, outcome, after, **parts)])
+
+    def running(self, worker):
+        self.client.enqueue("work", {"n": 1})
+        return self.claim(worker)[0]
+
+    def status(self, task_id):
+        return self.client.get(task_id).status
+
+    def stale(self):
+        return self.call(read(stale.stale_writes))
+
+
+@pytest.fixture
+def engine(database):
+    return Engine(database)
+
+
+def test_a_task_is_enqueued_claimed_and_completed(engine):
+    worker = engine.worker()
+    row = engine.running(worker)
+    assert engine.status(row.id) is Status.RUNNING
+    assert engine.settle(worker, row, result='{"ok":true}') == []
+    task = engine.client.get(row.id)
+    assert (task.status, task.result, task.attempt) == (Status.COMPLETED, {"ok": True}, 1)
+    assert [str(event.type) for event in engine.client.events(row.id).items] == [
+        "task_created",
+        "task_claimed",
+        "task_started",
+        "task_completed",
+    ]
+
+
+def test_an_unknown_type_stores_nothing(engine):
+    with pytest.raises(UnknownTaskType, match="'nobody' is not a task type"):
+        engine.client.enqueue_many([NewTask("work"), NewTask("nobody")])
+    assert engine.client.tasks().total == 0
+
+
+def test_claims_follow_priority_then_due_time(engine):
+    low, high = (engine.client.enqueue("work", priority=priority) for priority in (0, 5))
+    first, second = engine.claim(engine.worker())
+    assert (first.id, second.id) == (high, low)
+
+
+def test_a_task_is_claimed_once(engine):
+    one, two = engine.worker("pod-1"), engine.worker("pod-2")
+    engine.running(one)
+    assert engine.claim(two) == []
+
+
+def test_a_scheduled_task_waits_until_it_is_due_and_promoted(engine):
+    task_id = engine.client.enqueue("work", delay=60)
+    worker = engine.worker(lease=600)
+    assert engine.call(claim.promote) == 0
+    assert engine.claim(worker) == []
+    move_clock(engine.database, 61)
+    assert engine.call(claim.promote) == 1
+    assert [row.id for row in engine.claim(worker)] == [task_id]
+
+
+def test_a_paused_type_is_not_claimed(engine):
+    worker = engine.worker()
+    engine.client.enqueue("work")
+    engine.client.pause_type("work")
+    assert engine.claim(worker) == []
+    engine.client.resume_type("work")
+    assert len(engine.claim(worker)) == 1
+
+
+def test_a_failure_is_retried_until_the_attempts_are_used_up(engine):
+    worker = engine.worker()
+    row = engine.running(worker)
+    for failures in range(3):
+        after = after_failure(Facts(failures=failures))
+        assert engine.settle(worker, row, Outcome.FAILED, after, error=f"failure {failures}") == []
+        rows = engine.claim(worker)
+        row = rows[0] if rows else row
+    task = engine.client.get(row.id)
+    assert (task.status, task.failures, task.attempt) == (Status.PERMANENTLY_FAILED, 3, 3)
+    assert task.error == "failure 2"
+
+
+def test_registering_again_supersedes_and_takes_the_work_back_at_once(engine):
+    old = engine.worker()
+    row = engine.running(old)
+    new = engine.worker()
+    task = engine.client.get(row.id)
+    assert (task.status, task.failures, task.interruptions) == (Status.PENDING, 0, 1)
+    event = next(e for e in engine.client.events(row.id).items if e.type == "task_recovered")
+    assert (event.metadata["lost_worker"], event.metadata["recovered_by"]) == (old, new)
+    assert event.metadata["cause"] == "superseded"
+    with pytest.raises(WorkerLost):
+        engine.call(leases.renew, old)
+
+
+def test_a_lease_that_ran_out_is_reaped_once(engine):
+    old, other = engine.worker("pod-1", lease=10), engine.worker("pod-2", lease=600)
+    row = engine.running(old)
+    assert engine.call(leases.reap, other) == []
+    move_clock(engine.database, 11)
+    assert engine.call(leases.reap, other) == [old]
+    assert engine.call(leases.reap, other) == []
+    assert engine.status(row.id) is Status.PENDING
+
+
+def test_a_lease_that_ran_out_may_be_renewed_until_somebody_reaps_it(engine):
+    worker = engine.worker(lease=10)
+    row = engine.running(worker)
+    move_clock(engine.database, 11)
+    assert engine.call(leases.renew, worker) is False
+    assert engine.settle(worker, row) == []
+
+
+def test_an_attempt_past_its_deadline_is_settled_by_anybody(engine):
+    worker, other = engine.worker("pod-1", lease=600), engine.worker("pod-2", lease=600)
+    row = engine.running(worker)
+    move_clock(engine.database, 61)
+    assert engine.call(leases.time_out_overdue, other) == 0
+    move_clock(engine.database, 63)
+    assert engine.call(leases.time_out_overdue, other) == 1
+    assert engine.client.get(row.id).last_outcome is Outcome.TIMEOUT
+
+
+CAUSES = {
+    "superseded": lambda engine, row: engine.worker(),
+    "paused": lambda engine, row: engine.client.pause(row.id),
+    "cancelled": lambda engine, row: engine.client.cancel(row.id, "no longer wanted"),
+    "claimed again": lambda engine, row: (
+        engine.client.pause(row.id),
+        engine.client.resume(row.id),
+        engine.claim(row.worker),
+    ),
+}
+
+
+def _late(engine, worker, row):
+    """Every write that an attempt can make."""
+    ending = settle.Ending(row.id, row.attempt, worker, Outcome.SUSPENDED, ended(Facts(), Outcome.SUSPENDED), children=1)
+    key = (worker, row.id, row.attempt)
+    note, snapshot = record.progress_note("late", None, 10, None, None)
+    yield lambda: engine.settle(worker, row, result="1")
+    yield lambda: engine.settle(worker, row, Outcome.FAILED, after_failure(Facts()), error="late")
+    yield lambda: engine.settle(worker, row, Outcome.TIMEOUT, after_failure(Facts()), error="late")
+    yield lambda: engine.settle(worker, row, Outcome.SUSPENDED, suspend_reason="late")
+    yield lambda: engine.call(record.spawn, worker, ending, [NewTask("work")])
+    yield lambda: [engine.call(record.note_running, *key, note, snapshot)]
+    yield lambda: [engine.call(record.note_running, *key, record.checkpoint_note("late", None, None), {})]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """An attempt, and the worker that claimed it."""
+
+    id: int
+    attempt: int
+    worker: int
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_every_late_write_is_refused_recorded_and_leaves_nothing(engine, cause):
+    worker = engine.worker()
+    row = engine.running(worker)
+    CAUSES[cause](engine, Claimed(row.id, row.attempt, worker))
+    before = engine.client.get(row.id)
+    tried = 0
+    for write in _late(engine, worker, row):
+        (refusal,) = write()
+        assert isinstance(refusal, LeaseLost)
+        tried += 1
+    assert engine.client.get(row.id) == before
+    assert engine.client.tasks().total == 1
+    assert engine.stale() == tried == 7
+    kept = engine.client.events(row.id, types=["task_stale_write_rejected"]).items
+    assert {event.metadata["verb"] for event in kept} == {
+        "complete",
+        "fail",
+        "time_out",
+        "suspend",
+        "progress",
+        "checkpoint",
+    }
+
+
+def test_a_settle_whose_answer_was_lost_is_no_stale_write(engine):
+    worker = engine.worker()
+    row = engine.running(worker)
+    assert engine.settle(worker, row) == []
+    assert engine.settle(worker, row) == []
+    assert engine.stale() == 0
+    assert engine.client.attempts(row.id).total == 1
+
+
+def test_a_parent_goes_on_once_when_its_last_child_is_final(engine):
+    worker = engine.worker()
+    parent = engine.running(worker)
+    after = ended(Facts(), Outcome.SUSPENDED)
+    ending = settle.Ending(parent.id, 1, worker, Outcome.SUSPENDED, after, context=b"state", children=2)
+    assert engine.call(record.spawn, worker, ending, [NewTask("work", {"n": n}) for n in range(2)]) == []
+    first, second = engine.claim(worker)
+    engine.settle(worker, first, result="1")
+    with pytest.raises(IllegalTransition, match=f"children {second.id} are open"):
+        engine.client.resume(parent.id)
+    engine.settle(worker, second, Outcome.FAILED, after_failure(Facts(), retryable=False), error="broken")
+    (again,) = engine.claim(worker)
+    assert (again.id, again.stage, again.context) == (parent.id, 1, b"state")
+    assert [(child.status, child.result) for child in engine.client.children(parent.id)] == [
+        (Status.COMPLETED, 1),
+        (Status.PERMANENTLY_FAILED, None),
+    ]
+    resumed = engine.client.events(parent.id, types=["task_resumed"])
+    assert resumed.total == 1
+
+
+def test_children_inherit_and_bad_children_create_nothing(engine):
+    worker = engine.worker()
+    engine.client.enqueue("work", priority=7, timeout=9)
+    (parent,) = engine.claim(worker)
+    after = ended(Facts(), Outcome.SUSPENDED)
+    ending = settle.Ending(parent.id, 1, worker, Outcome.SUSPENDED, after, children=1)
+    with pytest.raises(UnknownTaskType):
+        engine.call(record.spawn, worker, ending, [NewTask("nobody")])
+    assert engine.status(parent.id) is Status.RUNNING
+    engine.call(record.spawn, worker, ending, [NewTask("work", options=Options(timeout=3))])
+    (child,) = engine.client.children(parent.id)
+    task = engine.client.get(child.id)
+    assert (task.priority, task.timeout, task.parent_id, task.root_id) == (7, 3.0, parent.id, parent.id)
+
+
+def test_a_suspended_task_waits_for_a_person(engine):
+    worker = engine.worker()
+    row = engine.running(worker)
+    assert engine.settle(worker, row, Outcome.SUSPENDED, suspend_reason="awaiting_approval", context=b"x") == []
+    waiting = engine.client.tasks(suspend_reason="awaiting_approval").items
+    assert [task.id for task in waiting] == [row.id]
+    engine.client.resume(row.id, "approved")
+    (again,) = engine.claim(worker)
+    assert (again.stage, again.context, again.attempt) == (1, b"x", 2)
+
+
+def test_a_redriven_task_keeps_its_attempts(engine):
+    worker = engine.worker()
+    row = engine.running(worker)
+    engine.settle(worker, row, Outcome.FAILED, after_failure(Facts(), retryable=False), error="broken")
+    engine.client.redrive(row.id)
+    (again,) = engine.claim(worker)
+    assert (again.attempt, again.failures) == (2, 0)
+
+
+def test_a_verb_that_the_status_forbids_names_both_statuses(engine):
+    worker = engine.worker()
+    row = engine.running(worker)
+    engine.settle(worker, row, result="1")
+    for verb in (control.pause, control.resume, control.cancel):
+        with pytest.raises(IllegalTransition, match="completed does not become"):
+            engine.call(verb, row.id)

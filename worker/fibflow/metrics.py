@@ -1,0 +1,8 @@
+"""What the programs count, in Prometheus' terms. Serving it is the programs' business."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter
+
+STALE_WRITES = Counter("fibflow_stale_writes", "Writes of attempts that their worker no longer owned, refused.", ["verb"])
+OVERTIME_THREADS = Counter("fibflow_overtime_threads", "Handlers in threads that ran on after their timeout.")

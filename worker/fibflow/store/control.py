@@ -1,0 +1,133 @@
+"""What people do to a task: pause, resume, cancel, redrive. Each takes effect in its own transaction.
+
+A running attempt is ended there and then: its owner is cleared and its later writes are stale. Which verb a status allows
+is the table of lifecycle.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from fibflow import encoding
+from fibflow.errors import IllegalTransition, NotFound
+from fibflow.lifecycle import Next, Verb, check
+from fibflow.model import Outcome, Status
+from fibflow.store.database import Session, write
+from fibflow.store.enqueue import wake
+from fibflow.store.notes import BETWEEN, ENDS, Note, stored_note
+from fibflow.store.settle import SHARED, START_OVER, Ending, Row, due, end_attempts, finish_tasks
+from fibflow.store.tables import event, task, task_final, task_type
+
+STATUS = {"scheduled": Status.PENDING, "ready": Status.PENDING}
+
+
+@write
+def pause(session: Session, task_id: int) -> None:
+    """Hold a pending or running task back. Raises NotFound, IllegalTransition."""
+    row = _checked(session, task_id, Verb.PAUSE)
+    if row["state"] == "running":
+        _end_running(session, row, Outcome.INTERRUPTED, Status.PAUSED, Note("task_paused", ENDS))
+    else:
+        _update(session, row, {"state": "paused"}, Note("task_paused", BETWEEN, "pending"), Status.PAUSED)
+
+
+@write
+def cancel(session: Session, task_id: int, reason: str | None = None) -> None:
+    """End a task that is not final as cancelled; the reason is kept as its error. Raises NotFound, IllegalTransition."""
+    encoding.optional_text(reason, "reason")
+    row = _checked(session, task_id, Verb.CANCEL)
+    if row["state"] == "running":
+        _end_running(session, row, Outcome.CANCELLED, Status.CANCELLED, Note("task_cancelled", ENDS, message=reason))
+        return
+    moment = session.now()
+    note = Note("task_cancelled", BETWEEN, _status(row), message=reason)
+    session.connection.execute(sa.insert(event), [stored_note(note, row, moment, Status.CANCELLED)])
+    ended = {"status": "cancelled", "error": reason, "result": None, "finished_at": moment, "suspend_reason": None}
+    last = {"last_event_type": "task_cancelled", "last_event_at": moment}
+    finish_tasks(session, [{name: row[name] for name in SHARED} | ended | last], moment)
+
+
+@write
+def resume(session: Session, task_id: int, reason: str | None = None) -> None:
+    """Send a paused task back to its start, or a suspended one to its next stage. Raises NotFound, IllegalTransition."""
+    encoding.optional_text(reason, "reason")
+    row = _checked(session, task_id, Verb.RESUME)
+    moment = session.now()
+    if row["state"] == "paused":
+        fresh = {"failures": 0, "interruptions": 0, **START_OVER}
+        changes = {**fresh, **due(session, max(row["run_at"], moment), moment, row["priority"])}
+    else:
+        _refuse_open_children(session, row)
+        changes = {"stage": row["stage"] + 1, "suspend_reason": None, **due(session, moment, moment, row["priority"])}
+    _update(session, row, changes, Note("task_resumed", BETWEEN, _status(row), message=reason), Status.PENDING)
+
+
+@write
+def redrive(session: Session, task_id: int) -> None:
+    """Start a final task again, under its next attempt. Raises NotFound, IllegalTransition."""
+    query = sa.select(task_final).where(task_final.c.id == task_id).with_for_update()
+    row = session.connection.execute(query).mappings().first()
+    if row is None:
+        _checked(session, task_id, Verb.REDRIVE)
+        raise NotFound("task", task_id)
+    moment = session.now()
+    again = {"failures": 0, "interruptions": 0, "error": None, "worker_id": None, **START_OVER}
+    last = {"last_event_type": "task_redriven", "last_event_at": moment}
+    pending = due(session, max(row["run_at"], moment), moment, row["priority"])
+    session.connection.execute(sa.delete(task_final).where(task_final.c.id == task_id))
+    session.connection.execute(sa.insert(task), [{n: row[n] for n in SHARED} | again | last | pending])
+    note = Note("task_redriven", BETWEEN, row["status"])
+    session.connection.execute(sa.insert(event), [stored_note(note, row, moment, Status.PENDING)])
+    _await_again(session, row)
+    wake(session, str(row["type_id"]))
+
+
+def _await_again(session: Session, row: Row) -> None:
+    """A parent that still waits for the child's generation counts it as open again."""
+    waiting = sa.and_(task.c.id == row["parent_id"], task.c.spawned == row["generation"], task.c.open_children > 0)
+    session.connection.execute(sa.update(task).where(waiting).values(open_children=task.c.open_children + 1))
+
+
+def _checked(session: Session, task_id: int, verb: Verb) -> Row:
+    """The hot row, locked, of a task that the verb may be used on."""
+    named = sa.and_(task.c.id == task_id, task_type.c.namespace == session.namespace)
+    query = sa.select(task).join(task_type, task_type.c.id == task.c.type_id).where(named).with_for_update(of=task)
+    row = session.connection.execute(query).mappings().first()
+    if row is not None:
+        check(verb, _status(row))
+        return row
+    final = session.connection.execute(sa.select(task_final.c.status).where(task_final.c.id == task_id)).scalar()
+    if final is None:
+        raise NotFound("task", task_id)
+    check(verb, Status(final))
+    raise NotFound("task", task_id)
+
+
+def _status(row: Row) -> Status:
+    return STATUS.get(row["state"]) or Status(row["state"])
+
+
+def _end_running(session: Session, row: Row, outcome: Outcome, status: Status, note: Note) -> None:
+    after = Next(status, row["failures"], row["interruptions"])
+    key = (row["id"], row["attempt"], row["worker_id"])
+    end_attempts(session, [Ending(*key, outcome, after, error=note.message, ended_by=0, notes=(note,))])
+    wake(session, f"w{row['worker_id']}")
+
+
+def _update(session: Session, row: Row, changes: dict[str, Any], note: Note, status: Status) -> None:
+    moment = session.now()
+    last = {"last_event_type": note.type, "last_event_at": moment}
+    session.connection.execute(sa.update(task).where(task.c.id == row["id"]).values(**changes, **last))
+    session.connection.execute(sa.insert(event), [stored_note(note, row, moment, status)])
+    if changes["state"] == "ready":
+        wake(session, str(row["type_id"]))
+
+
+def _refuse_open_children(session: Session, row: Row) -> None:
+    if row["open_children"]:
+        query = sa.select(task.c.id).where(task.c.parent_id == row["id"], task.c.generation == row["spawned"])
+        ids = session.connection.execute(query.order_by(task.c.id).limit(10)).scalars().all()
+        named = ", ".join(map(str, ids))
+        raise IllegalTransition("resume", Status.SUSPENDED, Status.PENDING, f" while its children {named} are open")

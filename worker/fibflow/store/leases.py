@@ -1,0 +1,176 @@
+"""Leases: a worker's right to hold tasks, and how it passes on.
+
+Protocol. A worker registers under a new id; in the same transaction every other active worker of its identity
+(namespace, pod_id) is superseded and what it ran is taken back. It renews by one update of its own row. A lease that ran
+out may be renewed until somebody reaps it: ownership ends when another takes it, not by a clock. Reaping is
+compare-and-set on the worker's row (locked FOR UPDATE, which a claim's and a settle's KEY SHARE excludes), then takes
+back by predicate: running rows whose owner is not active. Every sweep repeats that, so nothing depends on one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from fibflow import encoding
+from fibflow.errors import WorkerLost
+from fibflow.lifecycle import Facts, after_failure, after_interruption
+from fibflow.model import Outcome, Status
+from fibflow.store.clock import micros, seconds
+from fibflow.store.database import Session, write
+from fibflow.store.notes import ENDS, Note
+from fibflow.store.settle import Ending, Row, end_attempts
+from fibflow.store.tables import task, worker
+
+SWEPT = 1000
+"""Tasks that one sweep takes back at the most."""
+GRACE = 2_000_000
+"""Microseconds past its deadline after which anybody settles an attempt as timed out."""
+
+
+@write
+def register(
+    session: Session, *, pod_id: str | None, host: str, pid: int, slots: int, lease: float, recover: bool = True
+) -> int:
+    """A new worker's id. Supersedes every other active worker of the pod and takes back what they ran."""
+    encoding.optional_text(pod_id, "pod_id", longest=253)
+    encoding.number(slots, "slots", 1, 100_000, whole=True)
+    encoding.number(lease, "lease", 0.1, 3600)
+    moment = session.now()
+    former = _former(session, pod_id) if pod_id is not None else []
+    _end_workers(session, former, "superseded", moment, None)
+    row = {
+        "namespace": session.namespace,
+        "pod_id": pod_id,
+        "host": host,
+        "pid": pid,
+        "slots": slots,
+        "status": "active",
+        "lease": micros(lease),
+        "registered_at": moment,
+        "renewed_at": moment,
+        "expires_at": moment + (micros(lease) or 0),
+    }
+    worker_id: int = session.connection.execute(sa.insert(worker).returning(worker.c.id), row).scalar_one()
+    session.connection.execute(sa.update(worker).where(worker.c.id.in_(former)).values(ended_by=worker_id))
+    if former and recover:
+        take_back(session, worker_id)
+    return worker_id
+
+
+def _former(session: Session, pod_id: str) -> list[int]:
+    named = sa.and_(worker.c.namespace == session.namespace, worker.c.pod_id == pod_id, worker.c.status == "active")
+    query = sa.select(worker.c.id).where(named).order_by(worker.c.id.desc()).with_for_update()
+    return list(session.connection.execute(query).scalars())
+
+
+def _end_workers(session: Session, ids: Sequence[int], status: str, moment: int, by: int | None) -> None:
+    if ids:
+        change = sa.update(worker).where(worker.c.id.in_(ids))
+        session.connection.execute(change.values(status=status, ended_at=moment, ended_by=by))
+
+
+@write
+def renew(session: Session, worker_id: int) -> bool:
+    """Extend the lease; whether the worker is paused. Raises WorkerLost when it was reaped or superseded."""
+    moment = session.now()
+    mine = sa.and_(worker.c.id == worker_id, worker.c.status == "active")
+    change = sa.update(worker).where(mine).values(renewed_at=moment, expires_at=moment + worker.c.lease)
+    row = session.connection.execute(change.returning(worker.c.paused)).first()
+    if row is None:
+        raise WorkerLost(f"worker {worker_id} was reaped or superseded")
+    return bool(row.paused)
+
+
+@write
+def stop(session: Session, worker_id: int) -> None:
+    """The worker's own end: its lease is given up."""
+    change = sa.update(worker).where(worker.c.id == worker_id, worker.c.status == "active")
+    session.connection.execute(change.values(status="stopped", ended_at=session.now()))
+
+
+@write
+def reap(session: Session, by: int) -> list[int]:
+    """End every worker whose lease ran out, and take back what it ran; the ids of the reaped."""
+    moment = session.now()
+    out = sa.and_(worker.c.status == "active", worker.c.expires_at <= moment, worker.c.id != by)
+    query = sa.select(worker.c.id).where(out).order_by(worker.c.id.desc()).with_for_update(skip_locked=True)
+    ids = list(session.connection.execute(query).scalars())
+    _end_workers(session, ids, "reaped", moment, by)
+    if ids:
+        take_back(session, by)
+    return ids
+
+
+@write
+def recover(session: Session, by: int) -> int:
+    """The sweep: take back what workers run that are not active any more; how many tasks."""
+    return take_back(session, by)
+
+
+def take_back(session: Session, by: int) -> int:
+    """Give running tasks whose owner is not active back to be claimed, at the stage they were in; how many."""
+    query = (
+        sa.select(task, worker.c.pod_id.label("lost_pod"), worker.c.status.label("cause"))
+        .join(worker, worker.c.id == task.c.worker_id)
+        .where(task.c.state == sa.text("'running'"), worker.c.status != "active")
+        .where(worker.c.namespace == session.namespace)
+        .order_by(task.c.id.desc())
+        .limit(SWEPT)
+        .with_for_update(of=task, skip_locked=True)
+    )
+    rows = session.connection.execute(query).mappings().all()
+    pod = session.connection.execute(sa.select(worker.c.pod_id).where(worker.c.id == by)).scalar()
+    return len(end_attempts(session, [_lost(row, by, pod) for row in rows]))
+
+
+def _lost(row: Row, by: int, pod: str | None) -> Ending:
+    metadata = {
+        "lost_worker": row["worker_id"],
+        "lost_pod": row["lost_pod"],
+        "recovered_by": by,
+        "recovered_by_pod": pod,
+        "cause": row["cause"],
+    }
+    after = after_interruption(facts_of(row))
+    note = Note("task_recovered", ENDS, message=f"its worker was {row['cause']}", metadata=encoding.metadata(metadata))
+    error = None if after.status is Status.PENDING else "the interruption budget is used up: it was lost with its worker"
+    return _ending(row, Outcome.INTERRUPTED, after=after, error=error, ended_by=by, notes=(note,))
+
+
+def _ending(row: Row, outcome: Outcome, *, after: Any, error: str | None, ended_by: int, notes: Any = ()) -> Ending:
+    return Ending(
+        row["id"], row["attempt"], row["worker_id"], outcome, after, error=error, ended_by=ended_by, notes=notes
+    )
+
+
+def facts_of(row: Row) -> Facts:
+    """What decides the future of the task in this row."""
+    return Facts(
+        failures=row["failures"],
+        interruptions=row["interruptions"],
+        max_attempts=row["max_attempts"],
+        backoff=seconds(row["backoff"]),
+        backoff_factor=row["backoff_factor"],
+        max_backoff=seconds(row["max_backoff"]),
+    )
+
+
+@write
+def time_out_overdue(session: Session, by: int) -> int:
+    """Settle the attempts that are past their deadline and its grace, whoever runs them; how many."""
+    query = (
+        sa.select(task)
+        .where(task.c.state == sa.text("'running'"), task.c.deadline_at <= session.now() - GRACE)
+        .order_by(task.c.id.desc())
+        .limit(SWEPT)
+        .with_for_update(skip_locked=True)
+    )
+    rows = session.connection.execute(query).mappings().all()
+    error = "timed out: its worker did not settle it in time"
+    endings = [
+        _ending(row, Outcome.TIMEOUT, after=after_failure(facts_of(row)), error=error, ended_by=by) for row in rows
+    ]
+    return len(end_attempts(session, endings))

@@ -1,0 +1,104 @@
+"""What a running attempt writes besides its end: children, progress, checkpoints. Each write matches the fence.
+
+A write that matches no row is refused with LeaseLost, recorded, and leaves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from fibflow import encoding
+from fibflow.errors import InvalidInput, LeaseLost
+from fibflow.model import NewTask, Options
+from fibflow.store.clock import seconds
+from fibflow.store.database import Session, write
+from fibflow.store.enqueue import Parentage, insert_tasks
+from fibflow.store.notes import ENDS, RUNS, Note, stored_note
+from fibflow.store.settle import Ending, Row, active, end_attempts, settle
+from fibflow.store.stale import record_stale
+from fibflow.store.tables import event, task
+
+
+@write
+def spawn(session: Session, worker_id: int, ending: Ending, children: Sequence[NewTask]) -> list[LeaseLost]:
+    """End the attempt as suspended and create its children, or, when it is stale, do neither and say so.
+
+    Raises InvalidInput, UnknownTaskType.
+    """
+    if not children:
+        raise InvalidInput("children", [], "is empty; return a value, or spawn at least one child")
+    row = _running(session, worker_id, ending.task_id, ending.fence)
+    if row is None:
+        return settle(session, worker_id, [ending])
+    end_attempts(session, [ending])
+    ids = insert_tasks(session, children, _parentage(row))
+    metadata = encoding.metadata({"count": len(ids), "first": ids[0], "last": ids[-1]})
+    note = Note("task_subtasks_created", ENDS, metadata=metadata)
+    session.connection.execute(sa.insert(event), [stored_note(note, row, session.now(), "suspended")])
+    return []
+
+
+def _parentage(row: Row) -> Parentage:
+    options = Options(
+        timeout=seconds(row["timeout"]),
+        max_attempts=row["max_attempts"],
+        backoff=seconds(row["backoff"]),
+        backoff_factor=row["backoff_factor"],
+        max_backoff=seconds(row["max_backoff"]),
+        priority=row["priority"],
+    )
+    return Parentage(row["id"], row["root_id"] or row["id"], row["attempt"], options)
+
+
+def _running(session: Session, worker_id: int, task_id: int, fence: int) -> Row | None:
+    """The attempt's row, locked, while this worker owns it."""
+    owner = sa.and_(task.c.id == task_id, task.c.worker_id == worker_id, task.c.attempt == fence)
+    query = sa.select(task).where(owner).with_for_update()
+    return session.connection.execute(query).mappings().first() if active(session, worker_id) else None
+
+
+@write
+def note_running(
+    session: Session, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Any]
+) -> LeaseLost | None:
+    """Store what a handler told of its attempt, and what of it the task shows; the refusal of a stale one."""
+    row = _running(session, worker_id, task_id, fence)
+    verb = note.type.removeprefix("task_")
+    if row is None:
+        record_stale(session, task_id, fence, worker_id, verb)
+        return LeaseLost(task_id, fence, verb)
+    moment = session.now()
+    last = {"last_event_type": note.type, "last_event_at": moment}
+    session.connection.execute(sa.update(task).where(task.c.id == task_id).values(**snapshot, **last))
+    session.connection.execute(sa.insert(event), [stored_note(note, row, moment, None)])
+    return None
+
+
+def progress_note(
+    text: str | None, stage_name: str | None, percent: int | None, message: str | None, metadata: object
+) -> tuple[Note, dict[str, Any]]:
+    """A progress report, checked, and the columns that it changes. Raises InvalidInput."""
+    if text is None and stage_name is None and percent is None:
+        raise InvalidInput("progress", None, "says nothing; give a text, a stage_name or a percent")
+    snapshot: dict[str, Any] = {}
+    if text is not None:
+        snapshot["progress_text"] = encoding.text(text, "text")
+    if stage_name is not None:
+        snapshot["current_stage_name"] = encoding.snake_case(stage_name, "stage_name")
+    if percent is not None:
+        snapshot["progress_percent"] = encoding.number(percent, "percent", 0, 100, whole=True)
+    told = encoding.optional_text(message, "message") or text
+    return Note("task_progress", RUNS, message=told, metadata=encoding.metadata(metadata)), snapshot
+
+
+def checkpoint_note(code: str, message: str | None, metadata: object) -> Note:
+    """A checkpoint, checked. Raises InvalidInput."""
+    encoding.metadata(metadata)
+    given = dict(metadata) if isinstance(metadata, dict) else {}
+    told = {"code": encoding.snake_case(code, "code"), **given}
+    return Note(
+        "task_checkpoint", RUNS, message=encoding.optional_text(message, "message"), metadata=encoding.metadata(told)
+    )
