@@ -105,9 +105,7 @@ def _worker(workers: Mapping[WorkerId, Worker], id: WorkerId | None) -> Worker |
 
 def _every_child_completed(children: Sequence[Task]) -> Claim:
     done = sum(child.status is Status.COMPLETED for child in children)
-    return Claim(
-        "every package was counted", bool(children) and done == len(children), f"{done} of {len(children)} completed"
-    )
+    return Claim("every package was counted", bool(children) and done == len(children), f"{done} of {len(children)} completed")
 
 
 def _a_recovery(recoveries: Sequence[Recovery]) -> Claim:

@@ -34,18 +34,14 @@ class Dev:
     def __enter__(self) -> Dev:
         with self._log.open("wb") as log:
             # In a session of its own: a Ctrl-C reaches the demo alone, which then stops everything in order.
-            self._running = subprocess.Popen(
-                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            self._running = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
             error.add_note(f"The last lines of `fibflow dev`:\n{self._last_words()}")
         # Listed first: when their parent is gone, nobody knows any more whose children they were.
-        started = [self._running, *self._descendants()]
+        started: list[subprocess.Popen[bytes] | psutil.Process] = [self._running, *self._descendants()]
         self._running.terminate()
         try:
             self._running.wait(PATIENCE)

@@ -101,9 +101,7 @@ class Run:
         worker = self._until("a worker holds tasks", self._busiest)
         os.kill(worker.pid, signal.SIGKILL)
         kill = Kill(worker, datetime.now(UTC))
-        self._screen.say(
-            f"[red]Killed[/] worker {worker.id} in pod {worker.pod_id}, which held {worker.running} tasks."
-        )
+        self._screen.say(f"[red]Killed[/] worker {worker.id} in pod {worker.pod_id}, which held {worker.running} tasks.")
         return kill
 
     def _busiest(self) -> Worker | None:

@@ -35,9 +35,7 @@ def test_a_source_is_read_in_the_encoding_it_declares():
 def test_a_package_is_counted_with_all_its_files(tmp_path: Path):
     (tmp_path / "cats.py").write_bytes(SOURCE)
     (tmp_path / "dogs.py").write_bytes(b"class Dog: ...\n")
-    assert count_package("pets", tmp_path, ["cats.py", "dogs.py"]) == Counts(
-        "pets", 2, 2, 3, 7, Function("cats", "purr", 3)
-    )
+    assert count_package("pets", tmp_path, ["cats.py", "dogs.py"]) == Counts("pets", 2, 2, 3, 7, Function("cats", "purr", 3))
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,15 @@ def threaded(ctx, n: int):
     return n * n
 
 
+@app.task("spinning", run_in="process", timeout=5)
+def spinning(ctx, n: int):
+    """Runs in a process; a negative n spins for ever."""
+    ctx.progress("begun", percent=1)
+    while n < 0:
+        pass
+    return {"pid": os.getpid()}
+
+
 FINAL = {Status.COMPLETED, Status.PERMANENTLY_FAILED, Status.CANCELLED}
 
 
@@ -109,6 +118,22 @@ def test_what_does_not_fit_fails_without_a_retry_and_names_the_field(database, p
     task = outcome(database, payload)
     assert (task.status, task.attempt) == (Status.PERMANENTLY_FAILED, 1)
     assert said in task.error
+
+
+def test_a_handler_in_a_process_returns_its_value_and_reports(database):
+    task = outcome(database, {"n": 1}, "spinning")
+    assert (task.status, task.progress_text) == (Status.COMPLETED, "begun")
+    assert task.result["pid"] != os.getpid()
+
+
+def test_a_handler_that_spins_in_a_process_is_killed_at_its_timeout(database):
+    async def story(client, worker):
+        task_id = client.enqueue("spinning", {"n": -1}, timeout=1, max_attempts=1)
+        await until(lambda: client.get(task_id).status in FINAL)
+        return client.get(task_id)
+
+    task = run(database, story)
+    assert (task.status, task.last_outcome) == (Status.PERMANENTLY_FAILED, "timeout")
 
 
 def test_a_workflow_fans_out_and_in(database):

@@ -19,7 +19,7 @@ from fibflow.store.database import Database
 from fibflow.store.tasktypes import Declaration, declare_types
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-LOOP, THREAD = "loop", "thread"
+LOOP, THREAD, PROCESS = "loop", "thread", "process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ def _options(given: Mapping[str, Any]) -> Options:
 
 def _place(function: Callable[..., Any], run_in: str | None) -> str:
     natural = LOOP if inspect.iscoroutinefunction(function) else THREAD
+    if run_in == PROCESS and natural == THREAD:
+        return PROCESS
     if run_in not in (None, natural):
         raise InvalidInput("run_in", run_in, f"does not fit this function; it runs in the {natural}")
     return natural

@@ -7,6 +7,8 @@ import importlib
 import os
 import signal
 import sys
+import threading
+import time
 
 import click
 
@@ -27,14 +29,23 @@ from fibflow_worker.runtime import Settings, Worker
 @click.option("--heartbeat-interval", default=5.0, show_default=True, type=click.FloatRange(0.05))
 @click.option("--lease", default=30.0, show_default=True, type=click.FloatRange(0.1))
 @click.option("--drain", default=30.0, show_default=True, type=click.FloatRange(0))
-def main(app: str, database: str, namespace: str, **settings: object) -> None:
+@click.option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
+def main(app: str, database: str, namespace: str, exit_with_parent: bool, **settings: object) -> None:
     """Serve the task types of APP (module:attribute) until SIGTERM."""
+    if exit_with_parent:
+        threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     try:
         asyncio.run(_serve(load(app), Database(database, namespace=namespace), Settings(**settings)))  # type: ignore[arg-type]
     except FibflowError as error:
         click.echo(f"fibflow worker: {error}", err=True)
         sys.exit(2)
     os._exit(0)  # a handler in a thread that never returns must not hold the process
+
+
+def _exit_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 async def _serve(app: App, database: Database, settings: Settings) -> None:

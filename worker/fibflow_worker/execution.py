@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fibflow import encoding
-from fibflow.app import LOOP, Handler
+from fibflow.app import LOOP, PROCESS, Handler
 from fibflow.context import HandlerTimeout, Spawned, Suspended, _Context
 from fibflow.errors import InvalidInput, PermanentError, Retry
 from fibflow.lifecycle import Facts, after_failure, ended
 from fibflow.model import NewTask, Outcome
 from fibflow.store.notes import ENDS, Note
 from fibflow.store.settle import Ending
+from fibflow_worker.inprocess import SHARED, Call, call_handler
+from fibflow_worker.processes import ChildError, OnNote, Processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Attempt:
     handler: Handler
     context: _Context
     facts: Facts
+    report: OnNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +47,36 @@ class Result:
     children: Sequence[NewTask] = ()
 
 
-async def execute(attempt: Attempt, threads: Executor) -> Result:
+async def execute(attempt: Attempt, threads: Executor, processes: Processes) -> Result:
     """Run the handler to its end or to its timeout; what came of it. Never raises, except when it is cancelled."""
     limit = asyncio.timeout(attempt.context.timeout)
     try:
         async with limit:
-            value = await _call(attempt, threads)
+            value = await _call(attempt, threads, processes)
     except (TimeoutError, HandlerTimeout) as error:
         if limit.expired() or isinstance(error, HandlerTimeout):
             return timed_out(attempt)
         return failed(attempt, error)
+    except ChildError as error:
+        return failed(attempt, error.original or error, error.text)
     except Exception as error:
         return failed(attempt, error)
     return returned(attempt, value)
 
 
-async def _call(attempt: Attempt, threads: Executor) -> Any:
+async def _call(attempt: Attempt, threads: Executor, processes: Processes) -> Any:
     arguments = attempt.handler.arguments(attempt.context.payload)
     if attempt.handler.run_in == LOOP:
         return await attempt.handler.function(attempt.context, **arguments)
+    if attempt.handler.run_in == PROCESS:
+        return await processes.run(call_handler, _call_of(attempt, arguments), attempt.report)
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(threads, lambda: attempt.handler.function(attempt.context, **arguments))
+
+
+def _call_of(attempt: Attempt, arguments: dict[str, Any]) -> Call:
+    function, context = attempt.handler.function, attempt.context
+    return Call(function.__module__, function.__name__, {name: getattr(context, name) for name in SHARED}, arguments)
 
 
 def returned(attempt: Attempt, value: Any) -> Result:
@@ -82,12 +94,12 @@ def returned(attempt: Attempt, value: Any) -> Result:
         return failed(attempt, error)
 
 
-def failed(attempt: Attempt, error: BaseException) -> Result:
+def failed(attempt: Attempt, error: BaseException, told: str | None = None) -> Result:
     """The result of a handler that raised, or whose payload or value was wrong."""
     after = error.after if isinstance(error, Retry) else None
     retryable = not isinstance(error, PermanentError | InvalidInput)
     following = after_failure(attempt.facts, retryable=retryable, after=after)
-    text = encoding.error_text(error)
+    text = encoding.error_text(told or error)
     key = (attempt.task_id, attempt.fence, attempt.worker_id)
     return Result(Ending(*key, Outcome.FAILED, following, error=text))
 

@@ -35,6 +35,7 @@ from fibflow.store.notes import ENDS, Note
 from fibflow.store.tasktypes import declare_types
 from fibflow_worker.execution import Attempt, Result, execute
 from fibflow_worker.heartbeat import Heartbeat
+from fibflow_worker.processes import Processes
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class Worker:
         self._running: dict[tuple[int, int], tuple[Attempt, asyncio.Task[Result]]] = {}
         self._ended: list[Result] = []
         self._threads = ThreadPoolExecutor(self.settings.slots, thread_name_prefix="handler")
+        self._processes = Processes(self.settings.slots)
         self._wake = asyncio.Event()
         self._heartbeat: Heartbeat | None = None
         self._lost = False
@@ -242,8 +244,13 @@ class Worker:
             timeout=seconds(row.timeout) or DEFAULT_TIMEOUT,
             tell=_for(tell, row.id, row.attempt),
         )
-        attempt = Attempt(row.id, row.attempt, self.worker_id, handler, context, leases.facts_of(row._mapping))
-        running = asyncio.create_task(execute(attempt, self._threads))
+        tell_async = _for(self._tell_async, row.id, row.attempt)
+
+        async def report(told: Any) -> None:
+            await tell_async(*told)
+
+        attempt = Attempt(row.id, row.attempt, self.worker_id, handler, context, leases.facts_of(row._mapping), report)
+        running = asyncio.create_task(execute(attempt, self._threads, self._processes))
         self._running[row.id, row.attempt] = attempt, running
         running.add_done_callback(lambda done: self._finish((row.id, row.attempt), done))
 
@@ -306,6 +313,7 @@ class Worker:
             log.warning("drain_failed", worker_id=self.worker_id, error=str(error))
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.stop)
+        await self._processes.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.state = State.STOPPED
 

@@ -1,0 +1,34 @@
+"""The child's side of a handler in a process: its context is rebuilt, the handler is called, reports go to the parent.
+
+How the process is kept and killed is in processes.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from fibflow.context import Context, _Context
+from fibflow_worker.child import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A handler by its module and name, the fields of its context, and its arguments."""
+
+    module: str
+    name: str
+    fields: dict[str, Any]
+    arguments: dict[str, Any]
+
+
+SHARED = tuple(name for name in _Context.__dataclass_fields__ if name not in ("started", "cancelled"))
+"""The fields of a context that a process is told."""
+
+
+def call_handler(link: Link, call: Call) -> Any:
+    """Call the handler in this process; what it returned."""
+    function = getattr(importlib.import_module(call.module), call.name)
+    context = Context(**call.fields, tell=lambda note, snapshot: link.note((note, snapshot)))
+    return function(context, **call.arguments)
