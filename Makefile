@@ -7,7 +7,7 @@ STAMP  := .venv/.stamp
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit test bench faults constraints clean venv postgres
+.PHONY: help demo check unit test bench constraints clean venv postgres
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,9 +29,6 @@ test: check postgres ## check, then every test (PostgreSQL is found, or installe
 
 bench: venv postgres ## measure against the peer, write build/bench.json
 	mkdir -p build && cd tests && ../$(BIN)/python -m bench
-
-faults: venv postgres ## kill and stop workers, count what is lost or doubled, write build/faults.json
-	mkdir -p build && cd tests && ../$(BIN)/python -m faults
 
 constraints: venv ## resolve the newest versions afresh into constraints.txt
 	rm -rf build/resolve && $(BIN)/python -m venv build/resolve

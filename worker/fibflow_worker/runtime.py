@@ -31,6 +31,8 @@ from fibflow.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Json, Outcome
 from fibflow.store import claim, cron, leases, reading, record, settle
 from fibflow.store.clock import seconds
 from fibflow.store.database import Database
+from fibflow.store.enqueue import CHANNEL
+from fibflow.store.listen import Listener
 from fibflow.store.notes import ENDS, Note
 from fibflow.store.tasktypes import declare_types
 from fibflow_worker.execution import Attempt, Result, execute
@@ -84,11 +86,18 @@ class Worker:
             raise FibflowError(f"a worker that is {self.state} cannot be started; make a new one")
         self.state = State.RUNNING
         await self._register()
+        listening = asyncio.create_task(self._listen())
         try:
             while self.state is State.RUNNING:
                 await self._turn_safely()
         finally:
+            listening.cancel()
             await self._drain()
+
+    async def _listen(self) -> None:
+        """Wake at once when work is enqueued or an attempt is taken away (PostgreSQL; polls are enough without it)."""
+        if self.database.postgresql:
+            await Listener(self.database.url, CHANNEL, lambda told: self._wake.set()).run()
 
     def stop(self) -> None:
         """Stop claiming and let what runs finish within the drain time."""

@@ -16,6 +16,7 @@ and how, is not known here.
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -263,12 +264,17 @@ def parse_url(url: str) -> sa.URL:
         parsed = sa.make_url(url)
         backend = parsed.get_backend_name()
     except (sa.exc.ArgumentError, NoSuchModuleError) as error:
-        raise InvalidInput("database", url, f"is not a database URL; {WAY_OUT}") from error
+        raise InvalidInput("database", masked(url), f"is not a database URL; {WAY_OUT}") from error
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
         return parsed.set(drivername="sqlite+pysqlite")
-    raise InvalidInput("database", url, f"is of a kind that is not supported; {WAY_OUT}")
+    raise InvalidInput("database", masked(url), f"is of a kind that is not supported; {WAY_OUT}")
+
+
+def masked(url: str) -> str:
+    """What a person wrote for a URL, without what may be a password."""
+    return re.sub(r"//[^@/]*@", "//***@", url)
 
 
 WAY_OUT = "write sqlite:///FILE or postgresql://USER@HOST/NAME"
