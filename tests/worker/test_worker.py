@@ -10,49 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fibflow import App, Client, PermanentError, Status, child
+from fibflow import Client, Status
 from fibflow_worker.runtime import Settings, Worker
+from scripted_app import app
 
 QUICK = Settings(slots=4, pod_id="pod-0", poll_interval=0.05, heartbeat_interval=0.2, lease=5, drain=2)
-app = App(max_attempts=2)
-
-
-@app.task("scripted", timeout=0.5)
-async def scripted(ctx, do: str, n: int = 0):
-    """Does what its payload says."""
-    match do:
-        case "ok":
-            await ctx.progress("half way", percent=50)
-            return {"n": n}
-        case "fail" | "give up":
-            raise {"fail": RuntimeError, "give up": PermanentError}[do]("broken on purpose")
-        case "hang":
-            await asyncio.Event().wait()
-        case "spawn" if ctx.stage == 0:
-            return ctx.spawn([child("threaded", {"n": k}) for k in range(3)], context=b"sum")
-        case "spawn":
-            return {"sum": sum(part.result for part in ctx.children), "context": ctx.context.decode()}
-        case "ask" if ctx.stage == 0:
-            return ctx.suspend(reason="awaiting_approval")
-    return {"ask": "approved", "not json": {1, 2}}[do]
-
-
-@app.task("threaded")
-def threaded(ctx, n: int):
-    """Runs in a thread."""
-    ctx.checkpoint("half_way")
-    return n * n
-
-
-@app.task("spinning", run_in="process", timeout=5)
-def spinning(ctx, n: int):
-    """Runs in a process; a negative n spins for ever."""
-    ctx.progress("begun", percent=1)
-    while n < 0:
-        pass
-    return {"pid": os.getpid()}
-
-
 FINAL = {Status.COMPLETED, Status.PERMANENTLY_FAILED, Status.CANCELLED}
 
 
@@ -188,14 +150,14 @@ def test_a_superseded_worker_lets_go_and_the_task_runs_again(database):
     assert "task_recovered" in run(database, story)
 
 
-START = [sys.executable, "-m", "fibflow_worker", "test_worker:app", "--pod-id", "pod-7", "--poll-interval", "0.05"]
+START = [sys.executable, "-m", "fibflow_worker", "scripted_app:app", "--pod-id", "pod-7", "--poll-interval", "0.05"]
 
 
 def test_the_work_of_a_killed_process_runs_again_in_its_successor(database, database_url):
     client = Client(database)
     app.sync(database)
     task_id = client.enqueue("scripted", {"do": "hang"}, timeout=60)
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parent.parent)
     environment = {**os.environ, "FIBFLOW_DATABASE": database_url, "PYTHONPATH": here}
 
     def started():
