@@ -292,3 +292,18 @@ def test_a_verb_that_the_status_forbids_names_both_statuses(engine):
     for verb in (control.pause, control.resume, control.cancel):
         with pytest.raises(IllegalTransition, match="completed does not become"):
             engine.call(verb, row.id)
+
+
+def test_the_right_fence_in_the_hands_of_another_worker_is_refused(engine):
+    owner, other = engine.worker("pod-1"), engine.worker("pod-2")
+    row = engine.running(owner)
+    assert [type(refusal) for refusal in engine.settle(other, row)] == [LeaseLost]
+    assert engine.status(row.id) is Status.RUNNING
+
+
+def test_a_superseded_worker_may_not_write_even_while_nobody_takes_its_work_back(engine):
+    old = engine.worker()
+    row = engine.running(old)
+    engine.call(leases.register, pod_id="pod-0", host="host", pid=2, slots=10, lease=30.0, recover=False)
+    assert [type(refusal) for refusal in engine.settle(old, row)] == [LeaseLost]
+    assert engine.status(row.id) is Status.RUNNING
