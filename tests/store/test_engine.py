@@ -307,3 +307,14 @@ def test_a_superseded_worker_may_not_write_even_while_nobody_takes_its_work_back
     engine.call(leases.register, pod_id="pod-0", host="host", pid=2, slots=10, lease=30.0, recover=False)
     assert [type(refusal) for refusal in engine.settle(old, row)] == [LeaseLost]
     assert engine.status(row.id) is Status.RUNNING
+
+
+def test_a_superseded_process_waits_until_no_other_of_its_pod_is_active(engine):
+    engine.worker()
+    new = engine.worker()
+    again = {"pod_id": "pod-0", "host": "host", "pid": 1, "slots": 1, "lease": 30.0, "supersede": False}
+    with pytest.raises(WorkerLost, match="is active"):
+        engine.call(leases.register, **again)
+    assert engine.call(leases.renew, new) is False
+    engine.call(leases.stop, new)
+    assert engine.call(leases.register, **again) > new

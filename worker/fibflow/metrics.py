@@ -5,4 +5,3 @@ from __future__ import annotations
 from prometheus_client import Counter
 
 STALE_WRITES = Counter("fibflow_stale_writes", "Writes of attempts that their worker no longer owned, refused.", ["verb"])
-OVERTIME_THREADS = Counter("fibflow_overtime_threads", "Handlers in threads that ran on after their timeout.")

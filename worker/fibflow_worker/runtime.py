@@ -25,7 +25,7 @@ import structlog
 from fibflow import encoding
 from fibflow.app import LOOP, App
 from fibflow.context import AsyncContext, Context
-from fibflow.errors import DatabaseError, FibflowError, InvalidInput
+from fibflow.errors import DatabaseError, FibflowError, InvalidInput, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_release
 from fibflow.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Json, Outcome
 from fibflow.store import claim, cron, leases, reading, record, settle
@@ -116,8 +116,7 @@ class Worker:
 
     # ── the lease ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _register(self) -> None:
-        self._lost = False
+    async def _register(self, *, supersede: bool = True) -> None:
         self.worker_id = await self.database.run(
             leases.register,
             pod_id=self.settings.pod_id,
@@ -126,7 +125,9 @@ class Worker:
             slots=self.settings.slots,
             lease=self.settings.lease,
             recover=self.settings.recover_running_tasks,
+            supersede=supersede,
         )
+        self._lost = False
         loop = asyncio.get_running_loop()
 
         def lost() -> None:
@@ -157,12 +158,20 @@ class Worker:
             await asyncio.sleep(self.settings.poll_interval)
 
     async def _turn(self) -> None:
-        if self._lost:
-            await self._register()
+        if self._lost and not await self._came_back():
+            return
         await self._settle()
         if await self._claim() == 0:
             due_in = await self._poll()
             await self._sleep(min(self.settings.poll_interval, due_in))
+
+    async def _came_back(self) -> bool:
+        """Register anew after a loss, as soon as no other worker of this pod is active; whether it was so."""
+        try:
+            await self._register(supersede=False)
+        except WorkerLost:
+            await self._sleep(self.settings.poll_interval)
+        return not self._lost
 
     async def _sleep(self, duration: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -32,14 +32,27 @@ GRACE = 2_000_000
 
 @write
 def register(
-    session: Session, *, pod_id: str | None, host: str, pid: int, slots: int, lease: float, recover: bool = True
+    session: Session,
+    *,
+    pod_id: str | None,
+    host: str,
+    pid: int,
+    slots: int,
+    lease: float,
+    recover: bool = True,
+    supersede: bool = True,
 ) -> int:
-    """A new worker's id. Supersedes every other active worker of the pod and takes back what they ran."""
+    """A new worker's id. Supersedes every other active worker of the pod and takes back what they ran.
+
+    A process that was superseded itself passes `supersede=False`: WorkerLost as long as another of its pod is active.
+    """
     encoding.optional_text(pod_id, "pod_id", longest=253)
     encoding.number(slots, "slots", 1, 100_000, whole=True)
     encoding.number(lease, "lease", 0.1, 3600)
     moment = session.now()
     former = _former(session, pod_id) if pod_id is not None else []
+    if former and not supersede:
+        raise WorkerLost(f"worker {former[0]} of pod {pod_id} is active")
     _end_workers(session, former, "superseded", moment, None)
     row = {
         "namespace": session.namespace,
