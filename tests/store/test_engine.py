@@ -10,6 +10,7 @@ from fibflow.lifecycle import Facts, after_failure, ended
 from fibflow.model import NewTask, Options, Outcome, Status
 from fibflow.store import claim, control, leases, record, settle, stale
 from fibflow.store.database import Database, read
+from fibflow.store.ending import Ending
 from fibflow.store.tasktypes import Declaration, declare_types
 from fix_database import move_clock
 
@@ -36,7 +37,7 @@ class Engine:
 
     def settle(self, worker, row, outcome=Outcome.COMPLETED, next_=None, **parts):
         after = next_ or ended(Facts(), outcome)
-        return self.call(settle.settle, worker, [settle.Ending(row.id, row.attempt, worker, outcome, after, **parts)])
+        return self.call(settle.settle, worker, [Ending(row.id, row.attempt, worker, outcome, after, **parts)])
 
     def running(self, worker):
         self.client.enqueue("work", {"n": 1})
@@ -174,7 +175,7 @@ CAUSES = {
 
 def _late(engine, worker, row):
     """Every write that an attempt can make."""
-    ending = settle.Ending(row.id, row.attempt, worker, Outcome.SUSPENDED, ended(Facts(), Outcome.SUSPENDED), children=1)
+    ending = Ending(row.id, row.attempt, worker, Outcome.SUSPENDED, ended(Facts(), Outcome.SUSPENDED), children=1)
     key = (worker, row.id, row.attempt)
     note, snapshot = record.progress_note("late", None, 10, None, None)
     yield lambda: engine.settle(worker, row, result="1")
@@ -233,7 +234,7 @@ def test_a_parent_goes_on_once_when_its_last_child_is_final(engine):
     worker = engine.worker()
     parent = engine.running(worker)
     after = ended(Facts(), Outcome.SUSPENDED)
-    ending = settle.Ending(parent.id, 1, worker, Outcome.SUSPENDED, after, context=b"state", children=2)
+    ending = Ending(parent.id, 1, worker, Outcome.SUSPENDED, after, context=b"state", children=2)
     assert engine.call(record.spawn, worker, ending, [NewTask("work", {"n": n}) for n in range(2)]) == []
     first, second = engine.claim(worker)
     engine.settle(worker, first, result="1")
@@ -255,7 +256,7 @@ def test_children_inherit_and_bad_children_create_nothing(engine):
     engine.client.enqueue("work", priority=7, timeout=9)
     (parent,) = engine.claim(worker)
     after = ended(Facts(), Outcome.SUSPENDED)
-    ending = settle.Ending(parent.id, 1, worker, Outcome.SUSPENDED, after, children=1)
+    ending = Ending(parent.id, 1, worker, Outcome.SUSPENDED, after, children=1)
     with pytest.raises(UnknownTaskType):
         engine.call(record.spawn, worker, ending, [NewTask("nobody")])
     assert engine.status(parent.id) is Status.RUNNING

@@ -20,8 +20,8 @@ from fibflow.context import HandlerTimeout, Spawned, Suspended, _Context
 from fibflow.errors import InvalidInput, PermanentError, Retry
 from fibflow.lifecycle import Facts, after_failure, ended
 from fibflow.model import NewTask, Outcome
+from fibflow.store.ending import Ending
 from fibflow.store.notes import ENDS, Note
-from fibflow.store.settle import Ending
 from fibflow_worker.inprocess import SHARED, Call, call_handler
 from fibflow_worker.processes import ChildError, OnNote, Processes
 

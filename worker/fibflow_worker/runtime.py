@@ -31,6 +31,7 @@ from fibflow.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Json, Outcome
 from fibflow.store import claim, cron, leases, reading, record, settle
 from fibflow.store.clock import seconds
 from fibflow.store.database import Database
+from fibflow.store.ending import Ending
 from fibflow.store.enqueue import CHANNEL
 from fibflow.store.listen import Listener
 from fibflow.store.notes import ENDS, Note
@@ -189,7 +190,7 @@ class Worker:
                     await self._spawn(result)
             del self._ended[: len(batch)]
 
-    async def _settle_plain(self, endings: Sequence[settle.Ending]) -> None:
+    async def _settle_plain(self, endings: Sequence[Ending]) -> None:
         for stale in await self.database.run(settle.settle, self.worker_id, endings):
             log.info("stale_write_refused", task_id=stale.task_id, fence=stale.fence, verb=stale.verb)
 
@@ -199,7 +200,7 @@ class Worker:
         except InvalidInput as error:
             ending = result.ending
             after = after_failure(Facts(), retryable=False)
-            failed = settle.Ending(
+            failed = Ending(
                 ending.task_id,
                 ending.fence,
                 ending.worker_id,
@@ -276,7 +277,7 @@ class Worker:
         note = Note("task_status_changed", ENDS, message="released: no handler here any more")
         facts = leases.facts_of(row._mapping)
         key = (row.id, row.attempt, self.worker_id)
-        await self._settle_plain([settle.Ending(*key, Outcome.INTERRUPTED, after_release(facts), notes=(note,))])
+        await self._settle_plain([Ending(*key, Outcome.INTERRUPTED, after_release(facts), notes=(note,))])
 
     def _finish(self, key: tuple[int, int], done: asyncio.Task[Result]) -> None:
         known = self._running.pop(key, None)
@@ -343,8 +344,7 @@ class Worker:
             running.cancel()
         self._running.clear()
         endings = [
-            settle.Ending(a.task_id, a.fence, a.worker_id, Outcome.INTERRUPTED, after_release(a.facts), notes=(note,))
-            for a in left
+            Ending(a.task_id, a.fence, a.worker_id, Outcome.INTERRUPTED, after_release(a.facts), notes=(note,)) for a in left
         ]
         if endings:
             await self._settle_plain(endings)

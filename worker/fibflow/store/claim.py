@@ -22,9 +22,9 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from fibflow.model import DEFAULT_TIMEOUT, SECOND
+from fibflow.store.batch import array
 from fibflow.store.clock import now
 from fibflow.store.database import Session, read, statement
 from fibflow.store.tables import cron_task, task, task_type, worker
@@ -98,7 +98,7 @@ def _in_order(row: Any) -> tuple[int, int]:
 CLAIM_HEAD = """
 WITH lane AS (
     SELECT l.type_id, l.room, l.low
-    FROM unnest(:types, :rooms, :lows) AS l(type_id, room, low)
+    FROM unnest(CAST(:types AS bigint[]), CAST(:rooms AS bigint[]), CAST(:lows AS bigint[])) AS l(type_id, room, low)
     JOIN fibflow.task_type y ON y.id = l.type_id AND NOT y.paused AND NOT y.suspended
 )"""
 
@@ -144,18 +144,14 @@ RETURNING """ + ", ".join(f"t.{name}" for name in CLAIMED)
 
 @cache
 def _claim_statement(many: bool) -> sa.TextClause:
-    text = CLAIM_HEAD + (QUOTA_OF_MANY_LANES if many else QUOTA_OF_ONE_LANE) + CLAIM_TAIL
-    whole = ARRAY(sa.BigInteger)
-    return sa.text(text).bindparams(
-        sa.bindparam("types", type_=whole), sa.bindparam("rooms", type_=whole), sa.bindparam("lows", type_=whole)
-    )
+    return sa.text(CLAIM_HEAD + (QUOTA_OF_MANY_LANES if many else QUOTA_OF_ONE_LANE) + CLAIM_TAIL)
 
 
 def _claim_in_one(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Sequence[Row]:
     parameters = {
-        "types": [lane.type_id for lane in lanes],
-        "rooms": [lane.room for lane in lanes],
-        "lows": [lane.low for lane in lanes],
+        "types": array([lane.type_id for lane in lanes]),
+        "rooms": array([lane.room for lane in lanes]),
+        "lows": array([lane.low for lane in lanes]),
         "limit": limit,
         "worker": worker_id,
         "default_timeout": round(DEFAULT_TIMEOUT * SECOND),

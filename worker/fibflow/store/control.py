@@ -15,9 +15,11 @@ from fibflow.errors import IllegalTransition, NotFound
 from fibflow.lifecycle import Next, Verb, check
 from fibflow.model import Outcome, Status
 from fibflow.store.database import Session, write
+from fibflow.store.ending import SHARED, Ending, Row
 from fibflow.store.enqueue import wake
+from fibflow.store.finish import finish
 from fibflow.store.notes import BETWEEN, ENDS, Note, stored_note
-from fibflow.store.settle import SHARED, START_OVER, Ending, Row, due, end_attempts, finish_tasks
+from fibflow.store.settle import START_OVER, due, end_attempts
 from fibflow.store.tables import event, task, task_final, task_type
 
 STATUS = {"scheduled": Status.PENDING, "ready": Status.PENDING}
@@ -46,7 +48,7 @@ def cancel(session: Session, task_id: int, reason: str | None = None) -> None:
     session.connection.execute(sa.insert(event), [stored_note(note, row, moment, Status.CANCELLED)])
     ended = {"status": "cancelled", "error": reason, "result": None, "finished_at": moment, "suspend_reason": None}
     last = {"last_event_type": "task_cancelled", "last_event_at": moment}
-    finish_tasks(session, [{name: row[name] for name in SHARED} | ended | last], moment)
+    finish(session, [{name: row[name] for name in SHARED} | ended | last], moment)
 
 
 @write

@@ -20,8 +20,9 @@ from fibflow.lifecycle import Facts, after_failure, after_interruption
 from fibflow.model import Outcome, Status
 from fibflow.store.clock import micros, seconds
 from fibflow.store.database import Session, write
+from fibflow.store.ending import Ending, Row
 from fibflow.store.notes import ENDS, Note
-from fibflow.store.settle import Ending, Row, end_attempts
+from fibflow.store.settle import end_attempts
 from fibflow.store.tables import task, worker
 
 SWEPT = 1000

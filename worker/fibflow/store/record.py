@@ -15,9 +15,10 @@ from fibflow.errors import InvalidInput, LeaseLost
 from fibflow.model import NewTask, Options
 from fibflow.store.clock import seconds
 from fibflow.store.database import Session, write
+from fibflow.store.ending import Ending, Row
 from fibflow.store.enqueue import Parentage, insert_tasks
 from fibflow.store.notes import ENDS, RUNS, Note, stored_note
-from fibflow.store.settle import Ending, Row, active, end_attempts, settle
+from fibflow.store.settle import active, end_attempts, settle
 from fibflow.store.stale import record_stale
 from fibflow.store.tables import event, task
 

@@ -2,8 +2,8 @@
 
 Protocol. An ending names the task, the worker that owns it and its fence; the row must still be running under exactly
 these, and, when the owner itself settles, the owner must be an active worker. Whatever ends an attempt goes through
-`end_attempts`: the owner (settle), a reaper, a time-out, a pause, a cancel. It moves the row on (to `task_final`, back to
-pending, to suspended or paused), writes the attempt's row, and counts a final child off its parent, in one transaction.
+here: the owner (settle), a reaper, a time-out, a pause, a cancel. It moves the row on (to `task_final`, back to pending,
+to suspended or paused), writes the attempt's row, and counts a final child off its parent, in one transaction.
 What an attempt's end leads to is decided in lifecycle.py, not here.
 
 A settle that matches no row is a stale write, unless the attempt's row says that this very worker ended it with this very
@@ -14,57 +14,28 @@ Locks are taken in descending id: a child's row is above its parent's.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from fibflow.errors import LeaseLost
-from fibflow.lifecycle import Next
-from fibflow.model import FINAL, Outcome, Status
+from fibflow.model import FINAL, Status
+from fibflow.store import claim
 from fibflow.store.clock import micros
-from fibflow.store.cron import pause_after_failure
 from fibflow.store.database import Session, write
+from fibflow.store.ending import VERB, Ending, Key, Row, final_row
 from fibflow.store.enqueue import wake
-from fibflow.store.notes import Note, stored_note
+from fibflow.store.finish import finish, finish_owned
+from fibflow.store.notes import stored_note
 from fibflow.store.stale import record_stale
-from fibflow.store.tables import attempt, event, task, task_final, worker
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """The end of one attempt: whose it was, how it ended, and what the task becomes."""
-
-    task_id: int
-    fence: int
-    worker_id: int
-    outcome: Outcome
-    next: Next
-    result: str | None = None
-    error: str | None = None
-    context: bytes | None = None
-    suspend_reason: str | None = None
-    children: int = 0
-    ended_by: int | None = None
-    notes: tuple[Note, ...] = field(default=())
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.task_id, self.fence
-
-
-Row = sa.RowMapping
-
-SHARED = tuple(column.name for column in task_final.c if column.name in task.c and column.name != "status")
-"""The columns that a task takes along when it ends."""
+from fibflow.store.tables import attempt, event, task, worker
 
 
 @write
 def settle(session: Session, worker_id: int, endings: Sequence[Ending]) -> list[LeaseLost]:
     """End attempts of this worker; the stale ones are refused, recorded and returned, the others stand."""
-    done = end_attempts(session, endings) if active(session, worker_id) else set()
+    done = _end_owned(session, worker_id, endings)
     missed = [ending for ending in endings if ending.key not in done]
     stale = [ending for ending in missed if not _ended_so(session, ending)]
     for ending in stale:
@@ -72,14 +43,29 @@ def settle(session: Session, worker_id: int, endings: Sequence[Ending]) -> list[
     return [LeaseLost(ending.task_id, ending.fence, VERB[ending.outcome]) for ending in stale]
 
 
-VERB = {
-    Outcome.COMPLETED: "complete",
-    Outcome.FAILED: "fail",
-    Outcome.TIMEOUT: "time_out",
-    Outcome.INTERRUPTED: "interrupt",
-    Outcome.SUSPENDED: "suspend",
-    Outcome.CANCELLED: "cancel",
-}
+@write
+def settle_and_claim(
+    session: Session, worker_id: int, endings: Sequence[Ending], lanes: Sequence[claim.Lane], limit: int
+) -> tuple[list[LeaseLost], Sequence[claim.Row]]:
+    """Both in one transaction: what is settled makes room for what is claimed."""
+    return settle(session, worker_id, endings), claim.claim(session, worker_id, lanes, limit)
+
+
+def _end_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> set[Key]:
+    """End what is still this worker's, if it is active; on PostgreSQL most of a batch goes in one statement."""
+    ordered = sorted(endings, key=_downwards)
+    at_once = [ending for ending in ordered if session.postgresql and _at_once(ending)]
+    others = [ending for ending in ordered if not (session.postgresql and _at_once(ending))]
+    done = finish_owned(session, worker_id, at_once) if at_once else set()
+    return done | (end_attempts(session, others) if others and active(session, worker_id) else set())
+
+
+def _downwards(ending: Ending) -> int:
+    return -ending.task_id
+
+
+def _at_once(ending: Ending) -> bool:
+    return ending.next.status in FINAL and not ending.notes
 
 
 def active(session: Session, worker_id: int) -> bool:
@@ -100,19 +86,17 @@ def _ended_so(session: Session, ending: Ending) -> bool:
     return ending.ended_by is None and session.connection.execute(query).first() is not None
 
 
-def end_attempts(session: Session, endings: Iterable[Ending]) -> set[tuple[int, int]]:
-    """End every attempt that is still what its ending says; the (task, fence) of those that were."""
-    ordered = sorted(endings, key=lambda ending: -ending.task_id)
+def end_attempts(session: Session, endings: Iterable[Ending]) -> set[Key]:
+    """End every attempt that is still what its ending says; the keys of those that were."""
+    ordered = sorted(endings, key=_downwards)
     moment = session.now()
     rows = _locked(session, ordered)
     found = [(ending, rows[ending.task_id]) for ending in ordered if _is_owner(rows.get(ending.task_id), ending)]
     if found:
         _write_attempts(session, found, moment)
         _write_events(session, found, moment)
-        for ending, row in found:
-            if ending.next.status not in FINAL:
-                _move_on(session, ending, row, moment)
-        finish_tasks(session, [_final_row(e, row, moment) for e, row in found if e.next.status in FINAL], moment)
+        _move_on(session, [(ending, row) for ending, row in found if ending.next.status not in FINAL], moment)
+        finish(session, [final_row(e, row, moment) for e, row in found if e.next.status in FINAL], moment)
     return {ending.key for ending, _ in found}
 
 
@@ -131,7 +115,10 @@ def _is_owner(row: Row | None, ending: Ending) -> bool:
     )
 
 
-def _write_attempts(session: Session, found: Sequence[tuple[Ending, Row]], moment: int) -> None:
+Found = Sequence[tuple[Ending, Row]]
+
+
+def _write_attempts(session: Session, found: Found, moment: int) -> None:
     rows = [
         {
             "task_id": row["id"],
@@ -142,7 +129,7 @@ def _write_attempts(session: Session, found: Sequence[tuple[Ending, Row]], momen
             "started_at": row["claimed_at"],
             "ended_at": moment,
             "outcome": ending.outcome,
-            "became": None if ending.outcome in FOLLOWS else ending.next.status,
+            "became": ending.became,
             "ended_by": ending.ended_by,
             "error": ending.error,
         }
@@ -151,18 +138,41 @@ def _write_attempts(session: Session, found: Sequence[tuple[Ending, Row]], momen
     session.connection.execute(sa.insert(attempt), rows)
 
 
-FOLLOWS = frozenset({Outcome.COMPLETED, Outcome.SUSPENDED, Outcome.CANCELLED})
-"""The outcomes that say by themselves what the task became."""
-
-
-def _write_events(session: Session, found: Sequence[tuple[Ending, Row]], moment: int) -> None:
+def _write_events(session: Session, found: Found, moment: int) -> None:
     rows = [stored_note(note, row, moment, ending.next.status) for ending, row in found for note in ending.notes]
     if rows:
         session.connection.execute(sa.insert(event), rows)
 
 
-def _move_on(session: Session, ending: Ending, row: Row, moment: int) -> None:
+def _move_on(session: Session, found: Found, moment: int) -> None:
     """Back to pending, or to wait: suspended or paused."""
+    if not found:
+        return
+    changes = [_change(session, ending, row, moment) for ending, row in found]
+    session.connection.execute(MOVE_ON, changes)
+    for type_id in sorted({row["type_id"] for change, (_, row) in zip(changes, found, strict=True) if _is_due(change)}):
+        wake(session, str(type_id))
+
+
+def _is_due(change: dict[str, Any]) -> bool:
+    return bool(change["new_state"] == "ready")
+
+
+MOVED = (
+    *("state", "run_at", "order_key", "stage", "context", "spawned", "children", "open_children", "suspend_reason"),
+    *("worker_id", "claimed_at", "deadline_at", "failures", "interruptions", "last_outcome", "error"),
+    *("last_event_type", "last_event_at"),
+)
+MOVE_ON = (
+    sa.update(task)
+    .where(task.c.id == sa.bindparam("moved_id"))
+    .values({name: sa.bindparam(f"new_{name}", type_=task.c[name].type) for name in MOVED})
+)
+"""Moves one locked row; a driver sends many of them in one go (contexts are bytes, which no JSON array holds)."""
+
+
+def _change(session: Session, ending: Ending, row: Row, moment: int) -> dict[str, Any]:
+    """The parameters of MOVE_ON: the row's own values but for what the ending changes."""
     changes = {
         "worker_id": None,
         "claimed_at": None,
@@ -175,9 +185,7 @@ def _move_on(session: Session, ending: Ending, row: Row, moment: int) -> None:
         "last_event_at": moment,
         **_BECOME[ending.next.status](session, ending, row, moment),
     }
-    session.connection.execute(sa.update(task).where(task.c.id == row["id"]).values(changes))
-    if changes["state"] == "ready":
-        wake(session, str(row["type_id"]))
+    return {"moved_id": row["id"], **{f"new_{name}": changes.get(name, row[name]) for name in MOVED}}
 
 
 def _pending(session: Session, ending: Ending, row: Row, moment: int) -> dict[str, Any]:
@@ -211,61 +219,3 @@ def _paused(session: Session, ending: Ending, row: Row, moment: int) -> dict[str
 
 
 _BECOME = {Status.PENDING: _pending, Status.SUSPENDED: _suspended, Status.PAUSED: _paused}
-
-
-def _final_row(ending: Ending, row: Row, moment: int) -> dict[str, Any]:
-    return {
-        **{name: row[name] for name in SHARED},
-        "status": ending.next.status,
-        "failures": ending.next.failures,
-        "interruptions": ending.next.interruptions,
-        "last_outcome": ending.outcome,
-        "result": ending.result,
-        "error": ending.error,
-        "finished_at": moment,
-        "suspend_reason": None,
-        "last_event_type": f"task_{ending.next.status}",
-        "last_event_at": moment,
-    }
-
-
-def finish_tasks(session: Session, rows: Sequence[dict[str, Any]], moment: int) -> None:
-    """Move locked hot rows to their end, count them off their parents, and pause the cron tasks that asked for it."""
-    if not rows:
-        return
-    session.connection.execute(sa.delete(task).where(task.c.id.in_([row["id"] for row in rows])))
-    session.connection.execute(sa.insert(task_final), list(rows))
-    children = Counter((row["parent_id"], row["generation"]) for row in rows if row["parent_id"] is not None)
-    for (parent_id, generation), count in sorted(children.items(), reverse=True):
-        _count_off(session, parent_id, generation, count, moment)
-    failed = [r for r in rows if r["cron_id"] is not None and r["status"] == Status.PERMANENTLY_FAILED]
-    if failed:
-        pause_after_failure(session, [(row["cron_id"], row["id"]) for row in failed])
-
-
-def _count_off(session: Session, parent_id: int, generation: int, count: int, moment: int) -> None:
-    """So many children of this generation are final; the last of them sends the parent to its next stage."""
-    waiting = sa.and_(task.c.id == parent_id, task.c.spawned == generation, task.c.open_children >= count)
-    left = task.c.open_children - count
-    last = left == 0
-    step = sa.literal(session.priority_step, sa.BigInteger)
-    at = sa.literal(moment, sa.BigInteger)
-    change = (
-        sa.update(task)
-        .where(waiting)
-        .values(
-            open_children=left,
-            state=sa.case((last, "ready"), else_=task.c.state),
-            stage=task.c.stage + sa.case((last, 1), else_=0),
-            run_at=sa.case((last, moment), else_=task.c.run_at),
-            order_key=sa.case((last, at - sa.cast(task.c.priority, sa.BigInteger) * step), else_=task.c.order_key),
-            last_event_type=sa.case((last, "task_resumed"), else_=task.c.last_event_type),
-            last_event_at=sa.case((last, moment), else_=task.c.last_event_at),
-        )
-        .returning(task)
-    )
-    row = session.connection.execute(change).mappings().first()
-    if row is not None and row["open_children"] == 0:
-        note = Note("task_resumed", 6, "suspended", message="all children are final")
-        session.connection.execute(sa.insert(event), [stored_note(note, row, moment, Status.PENDING)])
-        wake(session, str(row["type_id"]))
