@@ -8,7 +8,7 @@ from fibflow.client import Client
 from fibflow.errors import IllegalTransition, LeaseLost, UnknownTaskType, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, ended
 from fibflow.model import NewTask, Options, Outcome, Status
-from fibflow.store import claim, control, leases, record, settle, stale
+from fibflow.store import claim, control, leases, outlook, record, settle, stale
 from fibflow.store.database import Database, read
 from fibflow.store.ending import Ending
 from fibflow.store.tasktypes import Declaration, declare_types
@@ -91,10 +91,10 @@ def test_a_task_is_claimed_once(engine):
 def test_a_scheduled_task_waits_until_it_is_due_and_promoted(engine):
     task_id = engine.client.enqueue("work", delay=60)
     worker = engine.worker(lease=600)
-    assert engine.call(claim.promote) == 0
+    assert engine.call(outlook.promote) == 0
     assert engine.claim(worker) == []
     move_clock(engine.database, 61)
-    assert engine.call(claim.promote) == 1
+    assert engine.call(outlook.promote) == 1
     assert [row.id for row in engine.claim(worker)] == [task_id]
 
 

@@ -119,7 +119,7 @@ def test_a_cancelled_task_stops_its_handler(database):
         task_id = client.enqueue("scripted", {"do": "hang"}, timeout=60)
         await until(lambda: client.get(task_id).status is Status.RUNNING)
         client.cancel(task_id, "no longer wanted")
-        await until(lambda: not worker._running)
+        await until(lambda: not worker._slots.running)
         return client.get(task_id)
 
     assert run(database, story).status is Status.CANCELLED

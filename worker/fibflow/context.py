@@ -90,7 +90,7 @@ class _Context:
 class Context(_Context):
     """For handlers that are plain functions: a report is stored when the call returns."""
 
-    tell: Callable[[Note, dict[str, Json]], None] = field(kw_only=True)
+    tell: Callable[[int, int, Note, dict[str, Json]], None] = field(kw_only=True)
 
     def progress(
         self,
@@ -102,18 +102,18 @@ class Context(_Context):
         metadata: Json = None,
     ) -> None:
         """Show how far the task is. Raises InvalidInput, LeaseLost."""
-        self.tell(*progress_note(text, stage_name, percent, message, metadata))
+        self.tell(self.id, self.attempt, *progress_note(text, stage_name, percent, message, metadata))
 
     def checkpoint(self, code: str, *, message: str | None = None, metadata: Json = None) -> None:
         """Record that a point was reached. Raises InvalidInput, LeaseLost."""
-        self.tell(checkpoint_note(code, message, metadata), {})
+        self.tell(self.id, self.attempt, checkpoint_note(code, message, metadata), {})
 
 
 @dataclass(slots=True)
 class AsyncContext(_Context):
     """For async handlers: a report is stored when it has been awaited."""
 
-    tell: Callable[[Note, dict[str, Json]], Awaitable[None]] = field(kw_only=True)
+    tell: Callable[[int, int, Note, dict[str, Json]], Awaitable[None]] = field(kw_only=True)
 
     async def progress(
         self,
@@ -125,8 +125,8 @@ class AsyncContext(_Context):
         metadata: Json = None,
     ) -> None:
         """Show how far the task is. Raises InvalidInput, LeaseLost."""
-        await self.tell(*progress_note(text, stage_name, percent, message, metadata))
+        await self.tell(self.id, self.attempt, *progress_note(text, stage_name, percent, message, metadata))
 
     async def checkpoint(self, code: str, *, message: str | None = None, metadata: Json = None) -> None:
         """Record that a point was reached. Raises InvalidInput, LeaseLost."""
-        await self.tell(checkpoint_note(code, message, metadata), {})
+        await self.tell(self.id, self.attempt, checkpoint_note(code, message, metadata), {})

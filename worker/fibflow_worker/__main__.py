@@ -14,9 +14,11 @@ import click
 
 from fibflow.app import App
 from fibflow.errors import AppImportError, FibflowError
+from fibflow.logs import configure
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
-from fibflow_worker.runtime import Settings, Worker
+from fibflow_worker.runtime import Worker
+from fibflow_worker.settings import Settings
 
 
 @click.command()
@@ -34,6 +36,7 @@ def main(app: str, database: str, namespace: str, exit_with_parent: bool, **sett
     """Serve the task types of APP (module:attribute) until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
+    configure(os.environ.get("FIBFLOW_LOG_LEVEL", "INFO"))
     try:
         asyncio.run(_serve(load(app), Database(database, namespace=namespace), Settings(**settings)))  # type: ignore[arg-type]
     except FibflowError as error:

@@ -1,4 +1,4 @@
-"""One attempt: its handler is called, and what came of it becomes an ending. Nothing here touches the database.
+"""One attempt: its handler is called, and what came of it becomes an ending. Nothing here settles anything.
 
 run ──▶ value ──▶ completed
     ├─▶ Spawned, Suspended ──▶ suspended
@@ -9,7 +9,7 @@ run ──▶ value ──▶ completed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -18,60 +18,83 @@ from fibflow import encoding
 from fibflow.app import LOOP, PROCESS, Handler
 from fibflow.context import HandlerTimeout, Spawned, Suspended, _Context
 from fibflow.errors import InvalidInput, PermanentError, Retry
-from fibflow.lifecycle import Facts, after_failure, ended
-from fibflow.model import NewTask, Outcome
-from fibflow.store.ending import Ending
+from fibflow.lifecycle import Facts, Next, after_failure, after_release, ended
+from fibflow.model import NewTask, Outcome, Status
+from fibflow.store.claim import Claimed
+from fibflow.store.ending import Ending, Key
 from fibflow.store.notes import ENDS, Note
 from fibflow_worker.inprocess import SHARED, Call, call_handler
-from fibflow_worker.processes import ChildError, OnNote, Processes
+from fibflow_worker.processes import ChildError, Processes
+
+Tell = Callable[..., Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Attempt:
-    """A claimed attempt, ready to run."""
+    """A claimed attempt that runs. `deadline` is monotonic; `over`: it was ended from outside, its result is not wanted."""
 
-    task_id: int
-    fence: int
+    key: Key
     worker_id: int
+    type_id: int
     handler: Handler
     context: _Context
-    facts: Facts
-    report: OnNote
+    claimed: Claimed
+    deadline: float
+    over: bool = False
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What decides the future of its task."""
+        return self.claimed.facts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """What came of an attempt: its ending, and the children to create with it."""
 
+    attempt: Attempt
     ending: Ending
     children: Sequence[NewTask] = ()
 
 
-async def execute(attempt: Attempt, threads: Executor, processes: Processes) -> Result:
-    """Run the handler to its end or to its timeout; what came of it. Never raises, except when it is cancelled."""
-    limit = asyncio.timeout(attempt.context.timeout)
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where handlers run that do not run in the loop, and how those in a process report."""
+
+    threads: Executor
+    processes: Processes
+    tell: Tell
+
+
+async def execute(attempt: Attempt, places: Places) -> Result:
+    """Run the handler to its end; what came of it. Raises nothing but CancelledError, when it is cancelled."""
     try:
-        async with limit:
-            value = await _call(attempt, threads, processes)
-    except (TimeoutError, HandlerTimeout) as error:
-        if limit.expired() or isinstance(error, HandlerTimeout):
-            return timed_out(attempt)
-        return failed(attempt, error)
+        value = await _call(attempt, places)
+    except HandlerTimeout:
+        return timed_out(attempt)
     except ChildError as error:
         return failed(attempt, error.original or error, error.text)
-    except Exception as error:
+    except asyncio.CancelledError as error:
+        if attempt.over:
+            raise
+        return failed(attempt, error)
+    except BaseException as error:  # a handler that exits ends itself, not its worker
         return failed(attempt, error)
     return returned(attempt, value)
 
 
-async def _call(attempt: Attempt, threads: Executor, processes: Processes) -> Any:
-    arguments = attempt.handler.arguments(attempt.context.payload)
-    if attempt.handler.run_in == LOOP:
-        return await attempt.handler.function(attempt.context, **arguments)
-    if attempt.handler.run_in == PROCESS:
-        return await processes.run(call_handler, _call_of(attempt, arguments), attempt.report)
+async def _call(attempt: Attempt, places: Places) -> Any:
+    handler, context = attempt.handler, attempt.context
+    arguments = handler.arguments(context.payload)
+    if handler.run_in == LOOP:
+        return await handler.function(context, **arguments)
+    if handler.run_in == PROCESS:
+        return await places.processes.run(
+            call_handler, _call_of(attempt, arguments), _reporter(attempt, places), key=attempt.key
+        )
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(threads, lambda: attempt.handler.function(attempt.context, **arguments))
+    return await loop.run_in_executor(places.threads, lambda: handler.function(context, **arguments))
 
 
 def _call_of(attempt: Attempt, arguments: dict[str, Any]) -> Call:
@@ -79,19 +102,42 @@ def _call_of(attempt: Attempt, arguments: dict[str, Any]) -> Call:
     return Call(function.__module__, function.__name__, {name: getattr(context, name) for name in SHARED}, arguments)
 
 
+def _reporter(attempt: Attempt, places: Places) -> Callable[[Any], Awaitable[None]]:
+    async def report(told: Any) -> None:
+        await places.tell(*attempt.key, *told)
+
+    return report
+
+
 def returned(attempt: Attempt, value: Any) -> Result:
     """The result of a handler that returned."""
     if isinstance(value, Spawned):
-        note = Note("task_suspended", ENDS, message=f"waits for {len(value.children)} children")
-        parts = {"context": value.context, "children": len(value.children), "notes": (note,)}
-        return Result(_ending(attempt, Outcome.SUSPENDED, **parts), value.children)
+        return _suspended(attempt, f"waits for {len(value.children)} children", value.context, children=value.children)
     if isinstance(value, Suspended):
-        note = Note("task_suspended", ENDS, message=value.reason, metadata=value.metadata)
-        return Result(_ending(attempt, Outcome.SUSPENDED, context=value.context, suspend_reason=value.reason, notes=(note,)))
+        return _suspended(attempt, value.reason, value.context, metadata=value.metadata, suspend_reason=value.reason)
     try:
-        return Result(_ending(attempt, Outcome.COMPLETED, result=encoding.encode(value, "result")))
+        text = encoding.encode(value, "result")
     except InvalidInput as error:
         return failed(attempt, error)
+    done = Next(Status.COMPLETED, attempt.claimed.failures, attempt.claimed.interruptions)
+    return Result(attempt, Ending(*attempt.key, attempt.worker_id, Outcome.COMPLETED, done, text))
+
+
+def _suspended(
+    attempt: Attempt,
+    message: str,
+    context: bytes | None,
+    *,
+    metadata: str | None = None,
+    suspend_reason: str | None = None,
+    children: Sequence[NewTask] = (),
+) -> Result:
+    note = Note("task_suspended", ENDS, message=message, metadata=metadata)
+    after = ended(attempt.facts, Outcome.SUSPENDED)
+    parts = {"context": context, "suspend_reason": suspend_reason, "notes": (note,)}
+    result = _result(attempt, Outcome.SUSPENDED, after, children=len(children), **parts)
+    result.children = children
+    return result
 
 
 def failed(attempt: Attempt, error: BaseException, told: str | None = None) -> Result:
@@ -99,17 +145,20 @@ def failed(attempt: Attempt, error: BaseException, told: str | None = None) -> R
     after = error.after if isinstance(error, Retry) else None
     retryable = not isinstance(error, PermanentError | InvalidInput)
     following = after_failure(attempt.facts, retryable=retryable, after=after)
-    text = encoding.error_text(told or error)
-    key = (attempt.task_id, attempt.fence, attempt.worker_id)
-    return Result(Ending(*key, Outcome.FAILED, following, error=text))
+    return _result(attempt, Outcome.FAILED, following, error=encoding.error_text(told or error))
 
 
 def timed_out(attempt: Attempt) -> Result:
     """The result of a handler whose time was up."""
     error = f"timed out after {attempt.context.timeout:g} s"
-    key = (attempt.task_id, attempt.fence, attempt.worker_id)
-    return Result(Ending(*key, Outcome.TIMEOUT, after_failure(attempt.facts), error=error))
+    return _result(attempt, Outcome.TIMEOUT, after_failure(attempt.facts), error=error)
 
 
-def _ending(attempt: Attempt, outcome: Outcome, **parts: Any) -> Ending:
-    return Ending(attempt.task_id, attempt.fence, attempt.worker_id, outcome, ended(attempt.facts, outcome), **parts)
+def interrupted(attempt: Attempt, message: str) -> Result:
+    """The result of an attempt that its own worker gives back: due again at once, nothing counted."""
+    note = Note("task_status_changed", ENDS, message=message)
+    return _result(attempt, Outcome.INTERRUPTED, after_release(attempt.facts), notes=(note,))
+
+
+def _result(attempt: Attempt, outcome: Outcome, after: Next, **parts: Any) -> Result:
+    return Result(attempt, Ending(*attempt.key, attempt.worker_id, outcome, after, **parts))

@@ -1,49 +1,104 @@
 """The heartbeat: a thread and a connection of its own, so that no handler can starve it.
 
-It renews the lease, and it sweeps: overdue attempts are settled, expired workers reaped, orphaned tasks taken back. A
-renewal that comes back empty means that another took over: `lost` is called once and the thread ends. An error of the
-database is no loss; the next beat tries again.
+It renews the lease, and it sweeps: overdue attempts are settled, expired workers reaped, orphaned tasks taken back. It
+also wakes when an attempt of its own worker is overdue, for then the event loop is blocked and cannot see to it.
+
+`valid_until` is the worker's own deadline: the lease's length after the last good renewal was sent, by this machine's
+clock that never steps. Past it the worker cannot know whether it still owns anything. A renewal that comes back empty
+means that another took over: `lost` is called once and the thread ends. An error of the database is no loss; the next
+beat tries again.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import threading
+import time
 from collections.abc import Callable
 
-import structlog
-
 from fibflow.errors import DatabaseError, WorkerLost
-from fibflow.store import leases
+from fibflow.logs import logger
+from fibflow.model import SECOND
+from fibflow.store import leases, outlook
 from fibflow.store.database import Database
+from fibflow_worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = logger(__name__)
+
+GRACE = outlook.GRACE / SECOND
 
 
 class Heartbeat(threading.Thread):
-    """Beats every `interval` seconds until stopped."""
+    """Beats every `heartbeat_interval` seconds until stopped or lost.
 
-    def __init__(self, database: Database, worker_id: int, interval: float, lost: Callable[[], None]) -> None:
+    `earliest` tells the earliest deadline of what runs here; `beaten` hears after every renewal whether the worker is
+    paused, `lost` that it is none any more; both in this thread.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        worker_id: int,
+        settings: Settings,
+        earliest: Callable[[], float],
+        beaten: Callable[[bool], None],
+        lost: Callable[[], None],
+    ) -> None:
         super().__init__(name=f"heartbeat-{worker_id}", daemon=True)
-        self.database, self.worker_id, self.interval, self.lost = database, worker_id, interval, lost
+        self.database, self.worker_id, self.settings = database, worker_id, settings
+        self.earliest, self.beaten, self.lost = earliest, beaten, lost
         self.stopped = threading.Event()
+        self.valid_until = time.monotonic() + settings.lease
+        self._next_beat = time.monotonic() + settings.heartbeat_interval
 
     def run(self) -> None:
-        while not self.stopped.wait(self.interval):
+        while not self.stopped.wait(self._pause()):
             try:
-                self._beat()
+                self._wake()
             except WorkerLost:
                 self.lost()
                 return
             except DatabaseError as error:
                 log.warning("heartbeat_failed", worker_id=self.worker_id, error=str(error))
 
-    def _beat(self) -> None:
-        self.database.call(leases.renew, self.worker_id)
-        self.database.call(leases.time_out_overdue, self.worker_id)
-        self.database.call(leases.reap, self.worker_id)
-        self.database.call(leases.recover, self.worker_id)
+    def _pause(self) -> float:
+        """Seconds until the next beat, or until an attempt here is overdue."""
+        return max(min(self._next_beat, self.earliest() + GRACE + A_MOMENT) - time.monotonic(), A_MOMENT)
+
+    def _wake(self) -> None:
+        moment = time.monotonic()
+        if moment >= self._next_beat:
+            self._next_beat = moment + self.settings.heartbeat_interval * random.uniform(0.9, 1.0)
+            self._renew(moment)
+            self._sweep()
+        elif self.earliest() < math.inf:
+            self.database.call(leases.time_out_overdue, self.worker_id)
+
+    def _renew(self, moment: float) -> None:
+        paused = self.database.call(leases.renew, self.worker_id)
+        self.valid_until = moment + self.settings.lease
+        self.beaten(paused)
+
+    def _sweep(self) -> None:
+        lost = self.database.call(outlook.look_for_lost)
+        if lost.overdue:
+            self._told("task_timed_out", self.database.call(leases.time_out_overdue, self.worker_id))
+        if lost.expired:
+            recover = self.settings.recover_running_tasks
+            self._told("worker_reaped", len(self.database.call(leases.reap, self.worker_id, recover=recover)))
+        if lost.orphaned and self.settings.recover_running_tasks:
+            self._told("task_recovered", self.database.call(leases.recover, self.worker_id))
+
+    def _told(self, event: str, count: int) -> None:
+        if count:
+            log.info(event, worker_id=self.worker_id, count=count)
 
     def stop(self) -> None:
         """End the thread and wait for it."""
         self.stopped.set()
         self.join()
+
+
+A_MOMENT = 0.1
+"""Seconds between two looks for overdue attempts."""

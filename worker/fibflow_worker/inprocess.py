@@ -30,5 +30,20 @@ SHARED = tuple(name for name in _Context.__dataclass_fields__ if name not in ("s
 def call_handler(link: Link, call: Call) -> Any:
     """Call the handler in this process; what it returned."""
     function = getattr(importlib.import_module(call.module), call.name)
-    context = Context(**call.fields, tell=lambda note, snapshot: link.note((note, snapshot)))
+    context = LinkedContext(**call.fields, tell=lambda task_id, fence, note, snapshot: link.note((note, snapshot)))
+    context.link = link
     return function(context, **call.arguments)
+
+
+class LinkedContext(Context):
+    """A context that hears over the link why its handler should stop."""
+
+    link: Link | None = None
+
+    @property
+    def cancelled(self) -> str | None:
+        return None if self.link is None else self.link.cancelled
+
+    @cancelled.setter
+    def cancelled(self, reason: str | None) -> None:
+        """Only the parent says so."""

@@ -1,46 +1,50 @@
 """The worker: it registers, claims into its free slots, runs handlers, settles, and drains.
 
-    init ──run──▶ running ──drain──▶ draining ──▶ stopped
+    init ──run──▶ running ──stop──▶ draining ──▶ stopped
 
-One loop does all database work of the attempts: it settles what has ended, then claims into the slots that are free. It
-wakes when an attempt ends, when it is told to stop, and once per `poll_interval`. A poll also promotes scheduled tasks,
-decides cron ticks, and asks which attempts are still this worker's: the handler of one that is not is cancelled.
-A worker that was reaped or superseded cancels what it runs, writes nothing more, and registers anew.
+Its parts: turns.py settles and claims, maintenance.py does what any worker does for all, heartbeat.py holds the lease, and
+here attempts begin and end. A worker that was reaped or superseded cancels what it runs, writes nothing more under its
+old id, and registers anew as soon as no other worker of its pod is active.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import structlog
-
 from fibflow import encoding
-from fibflow.app import LOOP, App
+from fibflow.app import LOOP, PROCESS, THREAD, App, Handler
 from fibflow.context import AsyncContext, Context
-from fibflow.errors import DatabaseError, FibflowError, InvalidInput, WorkerLost
-from fibflow.lifecycle import Facts, after_failure, after_release
-from fibflow.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Json, Outcome
-from fibflow.store import claim, cron, leases, reading, record, settle
-from fibflow.store.clock import seconds
+from fibflow.errors import DatabaseError, FibflowError, LeaseLost, WorkerLost
+from fibflow.logs import logger
+from fibflow.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, SECOND, Json
+from fibflow.store import leases, reading, record
+from fibflow.store.claim import Claimed
 from fibflow.store.database import Database
-from fibflow.store.ending import Ending
+from fibflow.store.ending import Key
 from fibflow.store.enqueue import CHANNEL
 from fibflow.store.listen import Listener
-from fibflow.store.notes import ENDS, Note
-from fibflow.store.tasktypes import declare_types
-from fibflow_worker.execution import Attempt, Result, execute
+from fibflow.store.notes import Note
+from fibflow.store.tasktypes import Declaration
+from fibflow_worker.deadlines import Deadlines
+from fibflow_worker.execution import Attempt, Places, execute, interrupted, timed_out
 from fibflow_worker.heartbeat import Heartbeat
+from fibflow_worker.lanes import Lanes
+from fibflow_worker.maintenance import Maintenance
 from fibflow_worker.processes import Processes
+from fibflow_worker.settings import Settings
+from fibflow_worker.slots import Slots
+from fibflow_worker.turns import Turns
 
-log = structlog.get_logger(__name__)
+__all__ = ["Settings", "State", "Worker"]
+
+log = logger(__name__)
 
 
 class State(StrEnum):
@@ -48,19 +52,6 @@ class State(StrEnum):
     RUNNING = "running"
     DRAINING = "draining"
     STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a worker works. Durations in seconds."""
-
-    slots: int = 10
-    pod_id: str | None = None
-    poll_interval: float = 1.0
-    heartbeat_interval: float = 5.0
-    lease: float = 30.0
-    drain: float = 30.0
-    recover_running_tasks: bool = True
 
 
 class Worker:
@@ -71,40 +62,52 @@ class Worker:
         self.state = State.INIT
         self.worker_id = 0
         self.paused = False
-        self._types: dict[str, int] = {}
-        self._known_version = -1
-        self._running: dict[tuple[int, int], tuple[Attempt, asyncio.Task[Result]]] = {}
-        self._ended: list[Result] = []
-        self._threads = ThreadPoolExecutor(self.settings.slots, thread_name_prefix="handler")
-        self._processes = Processes(self.settings.slots)
-        self._wake = asyncio.Event()
+        self._paused_from_outside = False
+        self._slots = Slots(self.settings.slots)
+        self._lanes = Lanes(app, database, self._slots)
+        self._turns = Turns(database, self._slots, self._lanes, self, self._start)
+        self._maintenance = Maintenance(
+            database, self.settings, self._slots, self._lanes, self._turns, self, self._stop_attempt
+        )
+        self._deadlines = Deadlines(self._slots.running.values, self._time_out)
+        threads = ThreadPoolExecutor(self.settings.slots, thread_name_prefix="handler")
+        self._places = Places(threads, Processes(self.settings.slots), self._tell_async)
         self._heartbeat: Heartbeat | None = None
         self._lost = False
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
         """Work until `stop` is called; then drain. Raises FibflowError when it cannot start."""
         if self.state is not State.INIT:
             raise FibflowError(f"a worker that is {self.state} cannot be started; make a new one")
-        self.state = State.RUNNING
+        await self._lanes.refresh()
         await self._register()
-        listening = asyncio.create_task(self._listen())
-        try:
-            while self.state is State.RUNNING:
-                await self._turn_safely()
-        finally:
-            listening.cancel()
-            await self._drain()
-
-    async def _listen(self) -> None:
-        """Wake at once when work is enqueued or an attempt is taken away (PostgreSQL; polls are enough without it)."""
+        self.state = State.RUNNING
+        loops: list[Coroutine[Any, Any, None]] = [self._turns.run(), self._maintenance.run(), self._told_to_stop()]
         if self.database.postgresql:
-            await Listener(self.database.url, CHANNEL, lambda told: self._wake.set()).run()
+            loops.append(Listener(self.database.url, CHANNEL, self._heard).run())
+        self._loops = [asyncio.create_task(loop) for loop in loops]
+        try:
+            await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._drain()
+        for loop in self._loops:
+            if not loop.cancelled() and (fault := loop.exception()) is not None:
+                raise fault
+
+    async def _told_to_stop(self) -> None:
+        await self._stopping.wait()
 
     def stop(self) -> None:
-        """Stop claiming and let what runs finish within the drain time."""
-        if self.state is State.RUNNING:
-            self.state = State.DRAINING
-        self._wake.set()
+        """Stop claiming and let what runs finish within the drain time; asked again, do not wait for it."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
 
     def pause(self) -> None:
         """Claim nothing until resumed; what runs goes on."""
@@ -113,7 +116,25 @@ class Worker:
     def resume(self) -> None:
         """Claim again after a pause."""
         self.paused = False
-        self._wake.set()
+        self._turns.work_announced()
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may still believe that it owns what it runs: not lost, and renewed in time."""
+        beats = self._heartbeat
+        return not self._lost and (beats is None or not self.settings.own_deadline or time.monotonic() < beats.valid_until)
+
+    @property
+    def claims(self) -> bool:
+        """Whether it takes tasks now."""
+        return self.writes and self.state is State.RUNNING and not self.paused and not self._paused_from_outside
+
+    def _heard(self, told: str) -> None:
+        """A notification: a task type with new work, or a worker that lost an attempt; "" after every connect."""
+        if not told or (told.isdigit() and int(told) in self._lanes.names):
+            self._turns.work_announced()
+        if not told or told == f"w{self.worker_id}":
+            self._maintenance.nudge()
 
     # ── the lease ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,226 +151,189 @@ class Worker:
         )
         self._lost = False
         loop = asyncio.get_running_loop()
-
-        def lost() -> None:
-            loop.call_soon_threadsafe(self._lose)
-
-        self._heartbeat = Heartbeat(self.database, self.worker_id, self.settings.heartbeat_interval, lost)
+        self._heartbeat = Heartbeat(
+            self.database,
+            self.worker_id,
+            self.settings,
+            earliest=lambda: self._deadlines.earliest,
+            beaten=lambda paused: _soon(loop, self._beaten, paused),
+            lost=lambda: _soon(loop, self._lose),
+        )
         self._heartbeat.start()
         log.info("worker_registered", worker_id=self.worker_id, pod_id=self.settings.pod_id)
+
+    def _beaten(self, paused: bool) -> None:
+        """The lease was renewed."""
+        self._paused_from_outside = paused
+        self._turns.knock()
 
     def _lose(self) -> None:
         """Another took over: nothing of what runs here may be written any more."""
         log.info("worker_lost", worker_id=self.worker_id)
-        for attempt, running in self._running.values():
-            attempt.context.cancelled = "lease_lost"
-            running.cancel()
-        self._running.clear()
-        self._ended.clear()
         self._lost = True
-        self._wake.set()
+        for attempt in self._slots.clear():
+            self._end_handler(attempt, "lease_lost")
+        self._loops.append(asyncio.create_task(self._come_back()))
 
-    # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────────
+    async def _come_back(self) -> None:
+        """Register anew as soon as no other worker of this pod is active."""
+        while self._lost and self.state is State.RUNNING:
+            try:
+                await self._register(supersede=False)
+            except (WorkerLost, DatabaseError):
+                await asyncio.sleep(self.settings.poll_interval)
+        self._turns.work_announced()
 
-    async def _turn_safely(self) -> None:
-        try:
-            await self._turn()
-        except DatabaseError as error:
-            log.warning("database_error", worker_id=self.worker_id, error=str(error))
-            await asyncio.sleep(self.settings.poll_interval)
+    # ── attempts ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _turn(self) -> None:
-        if self._lost and not await self._came_back():
+    def _start(self, task: Claimed) -> None:
+        handler = self._lanes.handler(task.type_id) or UNSERVED
+        context = self._context(task, handler.declaration.name, handler.run_in)
+        deadline = context.started + context.timeout
+        attempt = Attempt((task.id, task.attempt), self.worker_id, task.type_id, handler, context, task, deadline)
+        self._slots.fill(attempt)
+        if handler is UNSERVED:
+            self._slots.end(attempt, interrupted(attempt, "released: its handler was removed"))
             return
-        await self._settle()
-        if await self._claim() == 0:
-            due_in = await self._poll()
-            await self._sleep(min(self.settings.poll_interval, due_in))
+        self._deadlines.watch(attempt)
+        attempt.task = asyncio.create_task(self._run(attempt))
 
-    async def _came_back(self) -> bool:
-        """Register anew after a loss, as soon as no other worker of this pod is active; whether it was so."""
-        try:
-            await self._register(supersede=False)
-        except WorkerLost:
-            await self._sleep(self.settings.poll_interval)
-        return not self._lost
-
-    async def _sleep(self, duration: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), max(duration, 0.001))
-        self._wake.clear()
-
-    async def _settle(self) -> None:
-        while self._ended:
-            batch = self._ended[:500]
-            plain = [result.ending for result in batch if not result.children]
-            if plain:
-                await self._settle_plain(plain)
-            for result in batch:
-                if result.children:
-                    await self._spawn(result)
-            del self._ended[: len(batch)]
-
-    async def _settle_plain(self, endings: Sequence[Ending]) -> None:
-        for stale in await self.database.run(settle.settle, self.worker_id, endings):
-            log.info("stale_write_refused", task_id=stale.task_id, fence=stale.fence, verb=stale.verb)
-
-    async def _spawn(self, result: Result) -> None:
-        try:
-            await self.database.run(record.spawn, self.worker_id, result.ending, result.children)
-        except InvalidInput as error:
-            ending = result.ending
-            after = after_failure(Facts(), retryable=False)
-            failed = Ending(
-                ending.task_id,
-                ending.fence,
-                ending.worker_id,
-                Outcome.FAILED,
-                after,
-                error=encoding.error_text(error),
-            )
-            await self._settle_plain([failed])
-
-    async def _claim(self) -> int:
-        free = self.settings.slots - len(self._running) - len(self._ended)
-        if free <= 0 or self.paused:
-            return 0
-        lanes = await self._lanes(free)
-        rows = await self.database.run(claim.claim, self.worker_id, lanes, free) if lanes else []
-        for row in rows:
-            await self._start(row)
-        return len(rows)
-
-    async def _lanes(self, free: int) -> list[claim.Lane]:
-        if self.app.version != self._known_version:
-            version, handlers = self.app.version, self.app.handlers
-            declarations = [handler.declaration for handler in handlers.values()]
-            self._types = await self.database.run(declare_types, declarations) if declarations else {}
-            self._known_version = version
-        rooms = {name: self._room(name, free) for name in self._types}
-        return [claim.Lane(self._types[name], room) for name, room in rooms.items() if room > 0]
-
-    def _room(self, name: str, free: int) -> int:
-        handler = self.app.handlers.get(name)
-        if handler is None:
-            return 0
-        limit = handler.declaration.max_concurrent_tasks
-        busy = sum(attempt.context.name == name for attempt, _ in self._running.values())
-        return free if limit is None else min(free, limit - busy)
-
-    async def _start(self, row: Any) -> None:
-        name = next((name for name, type_id in self._types.items() if type_id == row.type_id), None)
-        handler = self.app.handlers.get(name) if name is not None else None
-        if name is None or handler is None:
-            await self._release(row)
-            return
-        children = await self.database.run(reading.children_of, row.id, row.spawned) if row.stage else []
-        kind: Any = AsyncContext if handler.run_in == LOOP else Context
-        tell = self._tell_async if handler.run_in == LOOP else self._tell
-        context = kind(
-            id=row.id,
-            name=name,
-            payload=encoding.decode(row.payload),
-            stage=row.stage,
-            attempt=row.attempt,
-            priority=row.priority,
-            tag=row.tag,
-            context=row.context,
-            children=children,
-            parent_id=row.parent_id,
-            root_id=row.root_id or row.id,
-            failures=row.failures,
-            max_attempts=row.max_attempts or DEFAULT_MAX_ATTEMPTS,
-            timeout=seconds(row.timeout) or DEFAULT_TIMEOUT,
-            tell=_for(tell, row.id, row.attempt),
+    def _context(self, task: Claimed, name: str, run_in: str) -> AsyncContext | Context:
+        given = (
+            task.id,
+            name,
+            encoding.decode(task.payload),
+            task.stage,
+            task.attempt,
+            task.priority,
+            task.tag,
+            task.context,
+            (),
+            task.parent_id,
+            task.root_id or task.id,
+            task.failures,
+            task.max_attempts or DEFAULT_MAX_ATTEMPTS,
+            DEFAULT_TIMEOUT if task.timeout is None else task.timeout / SECOND,
+            time.monotonic(),
         )
-        tell_async = _for(self._tell_async, row.id, row.attempt)
+        return AsyncContext(*given, tell=self._tell_async) if run_in == LOOP else Context(*given, tell=self._tell)
 
-        async def report(told: Any) -> None:
-            await tell_async(*told)
+    async def _run(self, attempt: Attempt) -> None:
+        try:
+            if attempt.context.stage:
+                await self._recall(attempt)
+            result = await execute(attempt, self._places)
+        except DatabaseError as error:
+            result = interrupted(attempt, f"released: its children could not be read: {error}")
+        except asyncio.CancelledError:
+            if not attempt.over:
+                raise
+            result = None
+        self._slots.lingering.discard(attempt)
+        if result is not None:
+            self._slots.end(attempt, result)
+        self._turns.knock()
+        if not self._slots.running:
+            self._idle.set()
 
-        attempt = Attempt(row.id, row.attempt, self.worker_id, handler, context, leases.facts_of(row._mapping), report)
-        running = asyncio.create_task(execute(attempt, self._threads, self._processes))
-        self._running[row.id, row.attempt] = attempt, running
-        running.add_done_callback(lambda done: self._finish((row.id, row.attempt), done))
+    async def _recall(self, attempt: Attempt) -> None:
+        """Give a later stage what its children came to."""
+        attempt.context.children = await self.database.run(reading.children_of, attempt.context.id, attempt.claimed.spawned)
 
-    async def _release(self, row: Any) -> None:
-        note = Note("task_status_changed", ENDS, message="released: no handler here any more")
-        facts = leases.facts_of(row._mapping)
-        key = (row.id, row.attempt, self.worker_id)
-        await self._settle_plain([Ending(*key, Outcome.INTERRUPTED, after_release(facts), notes=(note,))])
+    def _time_out(self, attempt: Attempt) -> None:
+        """Settle an attempt whose time is up, whether its handler lets go or not."""
+        self._slots.end(attempt, timed_out(attempt))
+        self._end_handler(attempt, "timeout")
+        self._turns.knock()
 
-    def _finish(self, key: tuple[int, int], done: asyncio.Task[Result]) -> None:
-        known = self._running.pop(key, None)
-        if known is not None and not done.cancelled():
-            self._ended.append(done.result())
-        self._wake.set()
+    def _stop_attempt(self, key: Key, reason: str) -> None:
+        """Somebody else ended an attempt that runs here."""
+        attempt = self._slots.take_away(key)
+        if attempt is not None:
+            log.info("task_taken", task_id=key[0], attempt=key[1], reason=reason)
+            self._end_handler(attempt, reason)
+            self._turns.knock()
+
+    def _end_handler(self, attempt: Attempt, reason: str) -> None:
+        """Make a handler end whose result is no longer wanted; one in a thread can only be told."""
+        attempt.over = True
+        attempt.context.cancelled = reason
+        self._slots.lingering.add(attempt)
+        if attempt.handler.run_in != THREAD and attempt.task is not None:
+            attempt.task.cancel()
 
     # ── what handlers report ──────────────────────────────────────────────────────────────────────────────────────
 
     def _tell(self, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        refused = self.database.call(record.note_running, self.worker_id, task_id, fence, note, snapshot)
-        if refused is not None:
-            raise refused
+        _refuse(self.database.call(record.note_running, self.worker_id, task_id, fence, note, snapshot))
 
     async def _tell_async(self, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        refused = await self.database.run(record.note_running, self.worker_id, task_id, fence, note, snapshot)
-        if refused is not None:
-            raise refused
+        _refuse(await self.database.run(record.note_running, self.worker_id, task_id, fence, note, snapshot))
 
-    # ── polls and the end ─────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _poll(self) -> float:
-        """See what is due besides ready tasks, and do it; seconds until the next of it."""
-        outlook = await self.database.run(claim.look, list(self._types.values()))
-        if outlook.promote:
-            await self.database.run(claim.promote)
-        if outlook.tick:
-            await self.database.run(cron.decide_ticks)
-        if self._running:
-            await self._cancel_lost()
-        return 0.0 if outlook.promote or outlook.tick else outlook.due_in / 1_000_000
-
-    async def _cancel_lost(self) -> None:
-        before = set(self._running)
-        for key in before - await self.database.run(claim.owned, self.worker_id):
-            known = self._running.pop(key, None)
-            if known is not None:
-                known[0].context.cancelled = "lease_lost"
-                known[1].cancel()
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _drain(self) -> None:
         """Let what runs finish, interrupt what does not, settle it all, and give the lease up."""
         self.state = State.DRAINING
-        running = [task for _, task in self._running.values()]
-        if running:
-            await asyncio.wait(running, timeout=self.settings.drain)
+        await self._until(lambda: not self._turns.under_way)
+        await self._finish()
+        for attempt in list(self._slots.running.values()):
+            self._slots.end(attempt, interrupted(attempt, "interrupted: its worker drained"))
+            self._end_handler(attempt, "drain")
+        await self._until(lambda: not (self._slots.ended or self._turns.under_way))
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.wait(self._loops)
+        await self._leave()
+        self.state = State.STOPPED
+
+    async def _finish(self) -> None:
+        """Tell the handlers of the drain, and wait for them: until all have ended, the time is up, or somebody hurries."""
+        for attempt in self._slots.running.values():
+            attempt.context.cancelled = "drain"
+            if attempt.handler.run_in == PROCESS:
+                self._places.processes.cancel(attempt.key, "drain")
+        self._idle.clear()
+        if self._slots.running:
+            waits = [asyncio.create_task(event.wait()) for event in (self._idle, self._hurry)]
+            await asyncio.wait(waits, timeout=self.settings.drain, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Let the turns do what is left, as long as the database lets them."""
+        deadline = time.monotonic() + FLUSH
+        self._turns.knock()
+        while not done() and self.writes and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+
+    async def _leave(self) -> None:
+        self._deadlines.stop()
         try:
-            await self._interrupt()
-            await self._settle()
             await self.database.run(leases.stop, self.worker_id)
         except DatabaseError as error:
             log.warning("drain_failed", worker_id=self.worker_id, error=str(error))
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.stop)
-        await self._processes.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self.state = State.STOPPED
-
-    async def _interrupt(self) -> None:
-        note = Note("task_status_changed", ENDS, message="interrupted: its worker drained")
-        left = [attempt for attempt, _ in self._running.values()]
-        for attempt, running in self._running.values():
-            attempt.context.cancelled = "drain"
-            running.cancel()
-        self._running.clear()
-        endings = [
-            Ending(a.task_id, a.fence, a.worker_id, Outcome.INTERRUPTED, after_release(a.facts), notes=(note,)) for a in left
-        ]
-        if endings:
-            await self._settle_plain(endings)
+        await self._places.processes.close()
+        self._places.threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _for(tell: Any, task_id: int, fence: int) -> Any:
-    """The same report, for one attempt."""
-    return lambda note, snapshot: tell(task_id, fence, note, snapshot)
+UNSERVED = Handler(Declaration("unserved"), lambda: None, LOOP, None)
+"""Stands in for a handler that was removed between the claim and the start."""
+
+FLUSH = 10.0
+"""Seconds that a draining worker gives a database that does not answer."""
+
+
+def _refuse(refusal: LeaseLost | None) -> None:
+    if refusal is not None:
+        raise refusal
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Any, *arguments: object) -> None:
+    """Call in the event loop, from another thread; a loop that has closed hears nothing."""
+    try:
+        loop.call_soon_threadsafe(call, *arguments)
+    except RuntimeError:
+        return

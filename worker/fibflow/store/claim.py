@@ -16,18 +16,20 @@ changes no key.)
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from fibflow.lifecycle import Facts
 from fibflow.model import DEFAULT_TIMEOUT, SECOND
 from fibflow.store.batch import array
-from fibflow.store.clock import now
-from fibflow.store.database import Session, read, statement
-from fibflow.store.tables import cron_task, task, task_type, worker
+from fibflow.store.clock import seconds
+from fibflow.store.database import Session, statement
+from fibflow.store.tables import task, task_type, worker
 
 LOWEST = -(1 << 62)
 
@@ -41,52 +43,47 @@ class Lane:
     low: int = LOWEST
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a poll saw. `due_in`: microseconds until the next scheduled task or tick, at most a minute."""
+class Claimed(NamedTuple):
+    """A task as its claim tells it. Durations in microseconds."""
 
-    ready: bool
-    promote: bool
-    tick: bool
-    expired: bool
-    due_in: int
+    id: int
+    type_id: int
+    attempt: int
+    stage: int
+    payload: str
+    order_key: int
+    timeout: int | None
+    max_attempts: int | None
+    failures: int
+    interruptions: int
+    backoff: int | None
+    backoff_factor: float | None
+    max_backoff: int | None
+    priority: int
+    tag: str | None
+    parent_id: int | None
+    root_id: int | None
+    spawned: int | None
+    context: bytes | None
+
+    @property
+    def facts(self) -> Facts:
+        """What decides the future of the task."""
+        backoff, longest = seconds(self.backoff), seconds(self.max_backoff)
+        return Facts(self.failures, self.interruptions, self.max_attempts, backoff, self.backoff_factor, longest)
 
 
-CLAIMED = (
-    "id",
-    "type_id",
-    "attempt",
-    "stage",
-    "payload",
-    "order_key",
-    "timeout",
-    "max_attempts",
-    "failures",
-    "interruptions",
-    "backoff",
-    "backoff_factor",
-    "max_backoff",
-    "priority",
-    "tag",
-    "parent_id",
-    "root_id",
-    "spawned",
-    "context",
-    "created_at",
-)
-"""The columns that a claim gives back, in this order."""
-
-Row = sa.Row[Any]
+Rows = Sequence[sa.Row[Any]]
 
 
 @statement
-def claim(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Sequence[Row]:
+def claim(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Sequence[Claimed]:
     """At most `limit` due tasks, now running under this worker, in claiming order. None for a worker that is not active."""
     if session.postgresql:
         taken = _claim_in_one(session, worker_id, lanes, limit)
     else:
         taken = _claim_in_steps(session, worker_id, lanes, limit)
-    return sorted(taken, key=_in_order)
+    return sorted(itertools.starmap(Claimed, taken), key=_in_order)
 
 
 def _in_order(row: Any) -> tuple[int, int]:
@@ -139,7 +136,7 @@ SET state = 'running', attempt = t.attempt + 1, worker_id = o.id, claimed_at = k
     last_event_type = 'task_started', last_event_at = k.now
 FROM pick p, owner o, clock k
 WHERE t.id = p.id
-RETURNING """ + ", ".join(f"t.{name}" for name in CLAIMED)
+RETURNING """ + ", ".join(f"t.{name}" for name in Claimed._fields)
 
 
 @cache
@@ -147,7 +144,7 @@ def _claim_statement(many: bool) -> sa.TextClause:
     return sa.text(CLAIM_HEAD + (QUOTA_OF_MANY_LANES if many else QUOTA_OF_ONE_LANE) + CLAIM_TAIL)
 
 
-def _claim_in_one(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Sequence[Row]:
+def _claim_in_one(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Rows:
     parameters = {
         "types": array([lane.type_id for lane in lanes]),
         "rooms": array([lane.room for lane in lanes]),
@@ -162,7 +159,7 @@ def _claim_in_one(session: Session, worker_id: int, lanes: Sequence[Lane], limit
 # ── SQLite: a few statements while no one else can write ──────────────────────────────────────────────────────────
 
 
-def _claim_in_steps(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Sequence[Row]:
+def _claim_in_steps(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Rows:
     if session.connection.execute(ACTIVE, {"worker": worker_id}).first() is None:
         return []
     heads = [session.connection.execute(LANE_HEAD, _lane(lane, limit)).all() for lane in lanes]
@@ -200,69 +197,5 @@ TAKE = (
         last_event_type="task_started",
         last_event_at=_moment,
     )
-    .returning(*(task.c[name] for name in CLAIMED))
+    .returning(*(task.c[name] for name in Claimed._fields))
 )
-
-
-# ── what a poll looks at, and what it promotes ────────────────────────────────────────────────────────────────────
-
-A_MINUTE = 60 * SECOND
-
-
-@read
-def look(session: Session, type_ids: Sequence[int]) -> Outlook:
-    """One cheap SELECT that tells an idle worker what there is to do. It writes nothing."""
-    row = session.connection.execute(LOOK, {"types": list(type_ids)}).one()
-    nexts = [at for at in (row.next_task, row.next_tick) if at is not None]
-    due_in = min([at - row.now for at in nexts] + [A_MINUTE])
-    return Outlook(
-        ready=bool(row.ready),
-        promote=row.next_task is not None and row.next_task <= row.now,
-        tick=row.next_tick is not None and row.next_tick <= row.now,
-        expired=row.next_expiry is not None and row.next_expiry <= row.now,
-        due_in=max(due_in, 0),
-    )
-
-
-READY = sa.text("'ready'")
-_of_types = task.c.type_id.in_(sa.bindparam("types", expanding=True))
-_running_types = sa.select(task_type.c.id).where(~task_type.c.paused, ~task_type.c.suspended)
-LOOK = sa.select(
-    now().label("now"),
-    sa.exists(sa.select(task.c.id).where(task.c.state == READY, _of_types, task.c.type_id.in_(_running_types))).label("ready"),
-    sa.select(sa.func.min(task.c.run_at)).where(task.c.state == sa.text("'scheduled'")).scalar_subquery().label("next_task"),
-    sa.select(sa.func.min(cron_task.c.next_at))
-    .where(sa.text("NOT cron_task.paused AND NOT cron_task.suspended"))
-    .scalar_subquery()
-    .label("next_tick"),
-    sa.select(sa.func.min(worker.c.expires_at))
-    .where(worker.c.status == sa.text("'active'"))
-    .scalar_subquery()
-    .label("next_expiry"),
-)
-
-PROMOTED = 1000
-"""Rows in one promotion."""
-
-
-@statement
-def promote(session: Session) -> int:
-    """Make scheduled tasks that are due ready to be claimed, a bounded number; how many."""
-    due = (
-        sa.select(task.c.id)
-        .where(task.c.state == sa.text("'scheduled'"), task.c.run_at <= sa.select(now()).scalar_subquery())
-        .order_by(task.c.run_at)
-        .limit(PROMOTED)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
-    )
-    change = sa.update(task).where(task.c.id == due.c.id).values(state="ready").returning(task.c.id)
-    return len(session.connection.execute(change).all())
-
-
-@read
-def owned(session: Session, worker_id: int) -> set[tuple[int, int]]:
-    """The attempts that the database says this worker runs: (task, fence)."""
-    query = sa.select(task.c.id, task.c.attempt).where(task.c.state == sa.text("'running'"), task.c.worker_id == worker_id)
-    return {(row.id, row.attempt) for row in session.connection.execute(query)}

@@ -18,17 +18,16 @@ from fibflow import encoding
 from fibflow.errors import WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_interruption
 from fibflow.model import Outcome, Status
-from fibflow.store.clock import micros, seconds
-from fibflow.store.database import Session, write
+from fibflow.store.clock import micros, now, seconds
+from fibflow.store.database import Session, statement, write
 from fibflow.store.ending import Ending, Row
 from fibflow.store.notes import ENDS, Note
+from fibflow.store.outlook import GRACE
 from fibflow.store.settle import end_attempts
 from fibflow.store.tables import task, worker
 
 SWEPT = 1000
 """Tasks that one sweep takes back at the most."""
-GRACE = 2_000_000
-"""Microseconds past its deadline after which anybody settles an attempt as timed out."""
 
 
 @write
@@ -86,12 +85,11 @@ def _end_workers(session: Session, ids: Sequence[int], status: str, moment: int,
         session.connection.execute(change.values(status=status, ended_at=moment, ended_by=by))
 
 
-@write
+@statement
 def renew(session: Session, worker_id: int) -> bool:
     """Extend the lease; whether the worker is paused. Raises WorkerLost when it was reaped or superseded."""
-    moment = session.now()
     mine = sa.and_(worker.c.id == worker_id, worker.c.status == "active")
-    change = sa.update(worker).where(mine).values(renewed_at=moment, expires_at=moment + worker.c.lease)
+    change = sa.update(worker).where(mine).values(renewed_at=now(), expires_at=now() + worker.c.lease)
     row = session.connection.execute(change.returning(worker.c.paused)).first()
     if row is None:
         raise WorkerLost(f"worker {worker_id} was reaped or superseded")
@@ -106,14 +104,14 @@ def stop(session: Session, worker_id: int) -> None:
 
 
 @write
-def reap(session: Session, by: int) -> list[int]:
-    """End every worker whose lease ran out, and take back what it ran; the ids of the reaped."""
+def reap(session: Session, by: int, *, recover: bool = True) -> list[int]:
+    """End every worker whose lease ran out, and take back what it ran unless that is not wanted; the ids of the reaped."""
     moment = session.now()
     out = sa.and_(worker.c.status == "active", worker.c.expires_at <= moment, worker.c.id != by)
     query = sa.select(worker.c.id).where(out).order_by(worker.c.id.desc()).with_for_update(skip_locked=True)
     ids = list(session.connection.execute(query).scalars())
     _end_workers(session, ids, "reaped", moment, by)
-    if ids:
+    if ids and recover:
         take_back(session, by)
     return ids
 

@@ -46,7 +46,7 @@ def settle(session: Session, worker_id: int, endings: Sequence[Ending]) -> list[
 @write
 def settle_and_claim(
     session: Session, worker_id: int, endings: Sequence[Ending], lanes: Sequence[claim.Lane], limit: int
-) -> tuple[list[LeaseLost], Sequence[claim.Row]]:
+) -> tuple[list[LeaseLost], Sequence[claim.Claimed]]:
     """Both in one transaction: what is settled makes room for what is claimed."""
     return settle(session, worker_id, endings), claim.claim(session, worker_id, lanes, limit)
 

@@ -1,0 +1,80 @@
+"""Lanes: for which task types this worker claims, how much room each has, and from where.
+
+The types are those of the app's handlers, which may change while the worker runs. The low-water mark of a lane (see
+fibflow.store.claim) is remembered here and dropped once a second and whenever work is announced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from fibflow.app import App, Handler
+from fibflow.store.claim import LOWEST, Claimed, Lane
+from fibflow.store.database import Database
+from fibflow.store.tasktypes import declare_types
+from fibflow_worker.slots import Slots
+
+MARKED = 1.0
+"""Seconds for which a low-water mark is kept."""
+
+
+class Lanes:
+    """The lanes of one worker."""
+
+    def __init__(self, app: App, database: Database, slots: Slots) -> None:
+        self.app, self.database, self.slots = app, database, slots
+        self.names: dict[int, str] = {}
+        self._version = -1
+        self._lows: dict[int, int] = {}
+        self._marked_at = 0.0
+
+    async def refresh(self) -> bool:
+        """Declare the types of the handlers, if these have changed; whether they had."""
+        if self.app.version == self._version:
+            return False
+        version, handlers = self.app.version, list(self.app.handlers.values())
+        declarations = [handler.declaration for handler in handlers]
+        ids = await self.database.run(declare_types, declarations) if declarations else {}
+        self.names = {type_id: name for name, type_id in ids.items()}
+        self._version = version
+        return True
+
+    def handler(self, type_id: int) -> Handler | None:
+        """The handler that serves a type now."""
+        return self.app.handlers.get(self.names.get(type_id, ""))
+
+    def open(self, free: int) -> list[Lane]:
+        """The lanes that have room, when `free` slots are free."""
+        self._forget()
+        rooms = {type_id: self._room(type_id, free) for type_id in self.names}
+        return [Lane(type_id, room, self._lows.get(type_id, LOWEST)) for type_id, room in rooms.items() if room > 0]
+
+    def _room(self, type_id: int, free: int) -> int:
+        handler = self.handler(type_id)
+        if handler is None:
+            return 0
+        limit = handler.declaration.max_concurrent_tasks
+        return free if limit is None else min(free, limit - self.slots.of_type(type_id))
+
+    def limited(self, lanes: Iterable[Lane]) -> dict[int, int]:
+        """What a claim in these lanes may add to the types that have a limit."""
+        return {lane.type_id: lane.room for lane in lanes if self._limit(lane.type_id) is not None}
+
+    def _limit(self, type_id: int) -> int | None:
+        handler = self.handler(type_id)
+        return None if handler is None else handler.declaration.max_concurrent_tasks
+
+    def mark(self, claimed: Iterable[Claimed]) -> None:
+        """Remember how far each lane has been taken."""
+        self._lows.update({task.type_id: task.order_key for task in claimed})
+
+    def unmark(self) -> None:
+        """Start from the head again: there may be something below the marks."""
+        self._lows.clear()
+
+    def _forget(self) -> None:
+        moment = time.monotonic()
+        if moment - self._marked_at >= MARKED:
+            self._marked_at = moment
+            self._lows.clear()

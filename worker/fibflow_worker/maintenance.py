@@ -1,0 +1,148 @@
+"""Maintenance: what any worker does for all, between its tasks. Each act is bounded and may be done by anybody.
+
+A look at the database once a poll interval tells what is due: scheduled tasks to promote, cron ticks to decide, leases
+that ran out. It also finds attempts here that others have ended, whose handlers must stop, and attempts that this worker
+claimed without hearing of it. Old history goes by retention.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fibflow.errors import DatabaseError
+from fibflow.logs import logger
+from fibflow.model import SECOND
+from fibflow.store import cron, leases, outlook, retention
+from fibflow.store.database import Database
+from fibflow.store.ending import Key
+from fibflow_worker.lanes import Lanes
+from fibflow_worker.settings import Settings
+from fibflow_worker.slots import Slots
+from fibflow_worker.turns import Lease, Turns
+
+log = logger(__name__)
+
+BUSY_POLL = 0.05
+"""Seconds between two looks of a busy worker that nobody can tell of work (SQLite)."""
+
+
+class Maintenance:
+    """The polls of one worker; `stop` is called with an attempt that others ended, and why."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        slots: Slots,
+        lanes: Lanes,
+        turns: Turns,
+        lease: Lease,
+        stop: Callable[[Key, str], None],
+    ) -> None:
+        self.database, self.settings, self.slots = database, settings, slots
+        self.lanes, self.turns, self.lease, self.stop = lanes, turns, lease, stop
+        self._nudge = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Look now: an attempt of this worker may have been ended."""
+        self._nudge.set()
+
+    async def run(self) -> None:
+        """Poll, and prune, until cancelled."""
+        await asyncio.gather(self._poll(), self._prune())
+
+    async def _poll(self) -> None:
+        while True:
+            due_in = await surviving(self._look()) or self.settings.poll_interval
+            self._nudge.clear()
+            try:
+                await asyncio.wait_for(self._nudge.wait(), self._pause(due_in))
+            except TimeoutError:
+                continue
+
+    def _pause(self, due_in: float) -> float:
+        busy = bool(self.slots.running) and not self.database.postgresql
+        interval = min(self.settings.poll_interval, BUSY_POLL) if busy else self.settings.poll_interval
+        return max(min(interval * random.uniform(0.9, 1.1), due_in), 0.001)
+
+    async def _look(self) -> float:
+        """Do what is due; seconds until the next of it."""
+        await self.lanes.refresh()
+        if not self.lease.writes:
+            return self.settings.poll_interval
+        seen = await self.database.run(outlook.look, list(self.lanes.names))
+        if seen.expired:
+            await self._reap()
+        if seen.promote:
+            await self.database.run(outlook.promote)
+        if seen.tick:
+            await self.database.run(cron.decide_ticks)
+        if seen.ready or seen.promote or seen.tick:
+            self.turns.work_announced()
+        await self._compare()
+        return 0.001 if seen.promote or seen.tick else seen.due_in / SECOND
+
+    async def _reap(self) -> None:
+        recover = self.settings.recover_running_tasks
+        for lost in await self.database.run(leases.reap, self.lease.worker_id, recover=recover):
+            log.info("worker_reaped", worker_id=lost, by=self.lease.worker_id)
+
+    # ── what the database says that this worker runs ──────────────────────────────────────────────────────────────
+
+    async def _compare(self) -> None:
+        before = set(self.slots.running)
+        uncertain = self.turns.uncertain and self.turns.under_way == 0
+        if not before and not uncertain:
+            return
+        owned = await self.database.run(outlook.owned, self.lease.worker_id)
+        await self._stop_taken(before - owned)
+        if uncertain:
+            await self._start_unheard(owned - self.slots.known())
+
+    async def _stop_taken(self, keys: set[Key]) -> None:
+        gone = keys & set(self.slots.running)
+        if gone:
+            for key, reason in (await self.database.run(outlook.why_taken, gone)).items():
+                self.stop(key, reason)
+
+    async def _start_unheard(self, keys: set[Key]) -> None:
+        """A claim's answer was lost: run what it took."""
+        for task in await self.database.run(outlook.held, self.lease.worker_id, keys) if keys else []:
+            self.turns.start(task)
+        self.turns.uncertain = False
+        self.turns.knock()
+
+    # ── retention ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _prune(self) -> None:
+        while self.settings.retention_age is not None:
+            await asyncio.sleep(self.settings.retention_interval * random.uniform(0.9, 1.1))
+            await surviving(self._prune_all(self.settings.retention_age))
+
+    async def _prune_all(self, age: float) -> None:
+        started = time.monotonic()
+        more = True
+        while more:
+            pruned = await self.database.run(retention.prune, age=age, statuses=self.settings.retention_statuses)
+            more = pruned.more
+            if pruned.tasks:
+                log.info("pruned", workflows=pruned.workflows, tasks=pruned.tasks, seconds=round(time.monotonic() - started, 3))
+            await asyncio.sleep(BREATH)
+        await self.database.run(retention.forget_workers)
+
+
+BREATH = 0.01
+"""Seconds between two batches of pruning, for claims that wait."""
+
+
+async def surviving(step: Coroutine[Any, Any, float | None]) -> float | None:
+    """What a step of a loop returns; None when the database failed it, which is told and not fatal."""
+    try:
+        return await step
+    except DatabaseError as error:
+        log.warning("database_error", error=str(error))
+        return None

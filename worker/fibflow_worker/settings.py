@@ -1,0 +1,75 @@
+"""How a worker works: every setting with its default and its bounds. Durations in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fibflow import encoding
+from fibflow.errors import InvalidInput
+from fibflow.store.retention import A_DAY, PRUNABLE
+
+LONG = float(encoding.LONGEST_DURATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a worker works. Raises InvalidInput, which names the setting."""
+
+    slots: int = 10
+    """Attempts that run at once."""
+    pod_id: str | None = None
+    """The name that a restart keeps; registering supersedes every other worker of the same pod."""
+    poll_interval: float = 1.0
+    """Between two looks at the database while nobody tells of work; jittered by a tenth."""
+    heartbeat_interval: float = 5.0
+    """Between two renewals of the lease."""
+    lease: float = 30.0
+    """How long a worker that is silent keeps its tasks."""
+    drain: float = 30.0
+    """How long what runs may go on after the worker was told to stop."""
+    recover_running_tasks: bool = True
+    """False: what lost workers ran stays running until its deadline."""
+    retention_age: float | None = A_DAY
+    """Workflows that ended so long ago are deleted; None keeps them for ever."""
+    retention_statuses: tuple[str, ...] = tuple(PRUNABLE)
+    """The statuses of the roots of workflows that are deleted."""
+    retention_interval: float = 300.0
+    """Between two sweeps for what is to be deleted."""
+    own_deadline: bool = True
+    """False: a worker that could not renew its lease in time goes on writing, and is refused by the fence alone."""
+
+    def __post_init__(self) -> None:
+        encoding.optional_text(self.pod_id, "pod_id", longest=253)
+        for name, (lowest, highest, whole) in BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None or name != "retention_age":
+                encoding.number(value, name, lowest, highest, whole=whole)
+        if self.heartbeat_interval * 2 > self.lease:
+            raise InvalidInput(
+                "lease", self.lease, f"is less than two heartbeats of {self.heartbeat_interval:g} s; make it longer"
+            )
+        if not set(self.retention_statuses) <= KEPT_STATUSES:
+            raise InvalidInput("retention_statuses", self.retention_statuses, f"may hold {', '.join(sorted(KEPT_STATUSES))}")
+
+
+KEPT_STATUSES = {str(status) for status in PRUNABLE} | {"paused"}
+
+BOUNDS: Mapping[str, tuple[float, float, bool]] = {
+    "slots": (1, 100_000, True),
+    "poll_interval": (0.01, 3600, False),
+    "heartbeat_interval": (0.05, 3600, False),
+    "lease": (0.1, 3600, False),
+    "drain": (0, LONG, False),
+    "retention_age": (0, LONG, False),
+    "retention_interval": (1, LONG, False),
+}
+
+
+def settings(given: Mapping[str, Any]) -> Settings:
+    """Settings from names and values. Raises InvalidInput, also for a name that does not exist."""
+    known = [field.name for field in fields(Settings)]
+    if unknown := sorted(set(given) - set(known)):
+        raise InvalidInput("settings", unknown[0], f"is no setting; known: {', '.join(known)}")
+    return Settings(**given)

@@ -1,0 +1,83 @@
+"""Slots: which attempts run here, which have ended and wait to be settled, and how many more fit.
+
+An attempt holds a slot from the claim until the transaction that settles it has committed. A turn (turns.py) reserves what
+it may fill before it asks the database, so two turns at once never claim more than there is room for. A handler in a
+thread that outlives its attempt lingers, and keeps its slot until it returns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from fibflow.store.ending import Key
+from fibflow_worker.execution import Attempt, Result
+
+
+class Slots:
+    """Room for `size` attempts at once."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.running: dict[Key, Attempt] = {}
+        self.ended: list[Result] = []
+        self.lingering: set[Attempt] = set()
+        self._reserved = 0
+        self._held: Counter[int] = Counter()
+
+    @property
+    def free(self) -> int:
+        return self.size - len(self.running) - len(self.ended) - len(self.lingering) - self._reserved
+
+    def of_type(self, type_id: int) -> int:
+        """How many slots tasks of this type hold, or may be about to fill."""
+        return self._held[type_id]
+
+    def reserve(self, slots: int, by_type: Mapping[int, int]) -> None:
+        """Keep room for a turn that is under way."""
+        self._reserved += slots
+        self._held.update(by_type)
+
+    def give_back(self, slots: int, by_type: Mapping[int, int]) -> None:
+        """The turn is over."""
+        self._reserved -= slots
+        self._held.subtract(by_type)
+
+    def fill(self, attempt: Attempt) -> None:
+        """An attempt begins."""
+        self.running[attempt.key] = attempt
+        self._held[attempt.type_id] += 1
+
+    def end(self, attempt: Attempt, result: Result) -> None:
+        """An attempt has ended and waits to be settled; only its first end counts."""
+        if self.running.pop(attempt.key, None) is attempt:
+            self.ended.append(result)
+
+    def take_away(self, key: Key) -> Attempt | None:
+        """An attempt is no longer ours: nothing will be settled."""
+        attempt = self.running.pop(key, None)
+        if attempt is not None:
+            self._held[attempt.type_id] -= 1
+        return attempt
+
+    def take_ended(self, most: int) -> Sequence[Result]:
+        """The results that a turn settles now; `settled` or `put_back` follows."""
+        batch, self.ended = self.ended[:most], self.ended[most:]
+        return batch
+
+    def put_back(self, batch: Sequence[Result]) -> None:
+        self.ended[:0] = batch
+
+    def settled(self, batch: Iterable[Result]) -> None:
+        self._held.subtract(result.attempt.type_id for result in batch)
+
+    def known(self) -> set[Key]:
+        """The attempts that run here or wait to be settled."""
+        return set(self.running) | {result.ending.key for result in self.ended}
+
+    def clear(self) -> list[Attempt]:
+        """Let go of everything, without settling it; what was running."""
+        let_go = [attempt for key in list(self.running) if (attempt := self.take_away(key)) is not None]
+        self.settled(self.ended)
+        self.ended = []
+        return let_go
