@@ -19,7 +19,7 @@ Rates = dict[str, float]
 
 
 def measure(course: Course) -> list[Row]:
-    n = course.size(500_000, 50_000)
+    n = course.tasks(500_000, 50_000)
     drain = partial(partial, _rates, course, n)
     runners = {
         "ours": drain("ours", held=False, slots=1000),
@@ -29,7 +29,7 @@ def measure(course: Course) -> list[Row]:
         "bare": drain("floor", held=False, batch=1000),
         "bare, held": drain("floor", held=True, batch=1000),
     }
-    runs = course.in_turns(course.size(2, 1), runners)
+    runs = course.in_turns(course.rounds(2, 1), runners)
     at = {name: {part: middle([run[part] for run in of]) for part in ("whole", "first", "last")} for name, of in runs.items()}
     detail = {"tasks": n, "medians": at, "runs": runs}
     return [
