@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.stamp
+PEER   := .venv/.peer
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -27,12 +28,12 @@ unit: venv ## the tests that need no database, in seconds
 test: check postgres ## check, then every test (PostgreSQL is found, or installed)
 	$(BIN)/pytest
 
-bench: venv postgres ## measure against the peer, write build/bench.json
-	mkdir -p build && cd tests && ../$(BIN)/python -m bench
+bench: $(PEER) postgres ## measure against the peer, which is installed for it; write build/bench.json
+	cd tests && ../$(BIN)/python -m bench $(BENCH)
 
 constraints: venv ## resolve the newest versions afresh into constraints.txt
 	rm -rf build/resolve && $(BIN)/python -m venv build/resolve
-	build/resolve/bin/pip install --quiet '.[postgres,operator,dev]'
+	build/resolve/bin/pip install --quiet '.[postgres,operator,dev,bench]'
 	{ sed -n '/^#/p' constraints.txt; build/resolve/bin/pip freeze --exclude fibflow; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build/resolve
 
@@ -44,6 +45,10 @@ venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt tools/venv.sh
 	@bash tools/venv.sh $(PYTHON) .venv
+	@touch $@
+
+$(PEER): $(STAMP)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
 	@touch $@
 
 postgres: venv

@@ -1,4 +1,4 @@
-"""Run the rows, print the table, write build/bench.json; the exit code says whether everything asked now is met."""
+"""Run the rows, print the table, write the JSON; the exit code says whether everything asked now is met."""
 
 import argparse
 import sys
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import bloat, drain, enqueue, idle, latency, report, server
-from bench.course import Course
+from bench import bloat, drain, enqueue, idle, latency, report
+from bench.course import SETTINGS, Course, Length
+from postgres_server import Server
 
 OUTPUT = Path(__file__).parents[2] / "build" / "bench.json"
 
@@ -26,11 +27,11 @@ def main() -> int:
     asked = _arguments()
     progress = Console(stderr=True, log_path=False)
     rows: list[report.Row] = []
-    with server.started() as running:
+    with Server(SETTINGS) as server:
         for id in asked.only:
-            course = Course(running, asked.quick, partial(progress.log, id))
+            course = Course(server, asked.length, partial(progress.log, id))
             rows += ROWS[id](course)
-    report.write(rows, OUTPUT)
+    report.write(rows, asked.output)
     report.show(rows, Console(width=None if sys.stdout.isatty() else 160))
     return 0 if all(row.met is not False for row in rows) else 1
 
@@ -38,7 +39,11 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", type=_ids, default=list(ROWS), metavar="P1,P3", help="rows to run; all by default")
-    parser.add_argument("--quick", action="store_true", help="fewer tasks and rounds: minutes instead of a quarter of an hour")
+    length = parser.add_mutually_exclusive_group()
+    shorter = partial(length.add_argument, dest="length", action="store_const", default=Length.FULL)
+    shorter("--quick", const=Length.QUICK, help="fewer tasks and rounds: minutes instead of a quarter of an hour")
+    shorter("--tiny", const=Length.TINY, help="only to see that everything runs: the figures mean nothing")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file; build/bench.json by default")
     return parser.parse_args()
 
 

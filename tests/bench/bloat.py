@@ -19,7 +19,7 @@ Rates = dict[str, float]
 
 
 def measure(course: Course) -> list[Row]:
-    n = course.size(500_000, 50_000)
+    n = course.tasks(500_000, 50_000)
     drain = partial(partial, _rates, course, n)
     runners = {
         "ours": drain("ours", held=False, slots=1000),
@@ -29,7 +29,7 @@ def measure(course: Course) -> list[Row]:
         "bare": drain("floor", held=False, batch=1000),
         "bare, held": drain("floor", held=True, batch=1000),
     }
-    runs = course.in_turns(course.size(2, 1), runners)
+    runs = course.in_turns(course.rounds(2, 1), runners)
     at = {name: {part: middle([run[part] for run in of]) for part in ("whole", "first", "last")} for name, of in runs.items()}
     detail = {"tasks": n, "medians": at, "runs": runs}
     return [
@@ -41,14 +41,14 @@ def measure(course: Course) -> list[Row]:
 
 
 def _rates(course: Course, n: int, contestant: str, *, held: bool, priorities: int = 1, **arguments: int) -> Rates:
-    with course.backlog(contestant, n, priorities=priorities) as url, _snapshot(url) if held else nullcontext():
+    with course.backlog(contestant, n, priorities=priorities) as url, snapshot_held(url) if held else nullcontext():
         seconds = lap.run(contestant, "drain", url=url, n=n, **arguments)
         first, last = first_and_last_tenth(lap.run(contestant, "settled_at", url=url))
     return {"whole": n / seconds, "first": first, "last": last}
 
 
 @contextmanager
-def _snapshot(url: str) -> Iterator[None]:
+def snapshot_held(url: str) -> Iterator[None]:
     """A transaction that has looked once and then stays open: everything deleted since must be kept for it."""
     with psycopg.connect(url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

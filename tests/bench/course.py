@@ -1,39 +1,70 @@
-"""Where contestants run: one server, how long to measure, and the rule that they take turns.
+"""Where contestants run: one private server, how long to measure, and the rule that they take turns.
 
 It knows no contestant's inside: `lap` calls them by name. Every lap has a new database; tables are analysed and the
 log is flushed before a backlog is drained, for all alike, so that nobody is measured on the planner's first guess.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeVar
 
 from bench import lap
-from bench.lap import NotYet
-from bench.server import Server
+from bench.lap import Absent
+from postgres_server import Server
 
 Result = TypeVar("Result")
+
+SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "autovacuum": "on",
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "jit": "off",
+}
+"""As durable as in production; large enough that nobody is measured on a server sized for tests."""
+
+
+class Length(Enum):
+    """How long to measure: for figures, for an impression, or only to see that everything runs."""
+
+    FULL = "full"
+    QUICK = "quick"
+    TINY = "tiny"
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
     server: Server
-    quick: bool
+    length: Length
     say: Callable[[str], None]
 
-    def size(self, full: int, quick: int) -> int:
-        return quick if self.quick else full
+    def tasks(self, full: int, quick: int) -> int:
+        return {Length.FULL: full, Length.QUICK: quick, Length.TINY: quick // 20}[self.length]
+
+    def rounds(self, full: int, quick: int) -> int:
+        return {Length.FULL: full, Length.QUICK: quick, Length.TINY: 1}[self.length]
 
     def in_turns(self, rounds: int, runners: Mapping[str, Callable[[], Result]]) -> dict[str, list[Result]]:
-        """Each runner's results, none if it is not there yet; every other round goes backwards, against drift."""
+        """Each runner's results, none if it is not installed; every other round goes backwards, against drift."""
         results: dict[str, list[Result]] = {name: [] for name in runners}
         for turn in range(rounds):
             for name in list(runners)[:: -1 if turn % 2 else 1]:
                 self.say(f"round {turn + 1} of {rounds}: {name}")
-                with suppress(NotYet):
+                with self.or_skipped(name):
                     results[name].append(runners[name]())
         return results
+
+    @contextmanager
+    def or_skipped(self, name: str) -> Iterator[None]:
+        """Go on without a contestant that is not installed, and say so."""
+        try:
+            yield
+        except Absent as absent:
+            self.say(f"skipped {name}: {absent}; `make bench` installs it")
 
     @contextmanager
     def database(self, contestant: str, name: str = "bench") -> Iterator[str]:

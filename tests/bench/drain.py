@@ -10,12 +10,12 @@ from bench.report import Row, row
 
 
 def measure(course: Course) -> list[Row]:
-    n = course.size(50_000, 20_000)
+    n = course.tasks(50_000, 20_000)
     drain = partial(partial, _rate, course, n)
     peer = {f"pgqueuer, batch {batch}": drain("pgqueuer_peer", batch=batch) for batch in (100, 500, 1000)}
     bare = {f"bare loop, batch {batch}": drain("floor", batch=batch) for batch in (500, 1000)}
     told = {"bare loop with events": drain("floor", batch=1000, events=True)}
-    runs = course.in_turns(course.size(5, 3), {"ours": drain("ours", slots=1000)} | peer | bare | told)
+    runs = course.in_turns(course.rounds(5, 3), {"ours": drain("ours", slots=1000)} | peer | bare | told)
     medians = {name: middle(rates) for name, rates in runs.items()}
     ours, detail = medians["ours"], {"tasks": n, "medians": medians, "runs": runs}
     return [row("P1", ours, _best(medians, peer), **detail), row("P1.bare", ours, _best(medians, bare), **detail)]

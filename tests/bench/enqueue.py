@@ -12,14 +12,14 @@ CONTESTANTS = {"ours": "ours", "pgqueuer": "pgqueuer_peer", "bare statement": "f
 
 def measure(course: Course) -> list[Row]:
     return [
-        _row(course, "P2.bulk", "enqueue_bulk", course.size(100_000, 50_000), size=1000),
-        _row(course, "P2.single", "enqueue_one_by_one", course.size(3_000, 1_000)),
+        _row(course, "P2.bulk", "enqueue_bulk", course.tasks(100_000, 50_000), size=1000),
+        _row(course, "P2.single", "enqueue_one_by_one", course.tasks(3_000, 1_000)),
     ]
 
 
 def _row(course: Course, id: str, verb: str, n: int, **arguments: int) -> Row:
     runners = {name: partial(_rate, course, module, verb, n, **arguments) for name, module in CONTESTANTS.items()}
-    runs = course.in_turns(5, runners)
+    runs = course.in_turns(course.rounds(5, 5), runners)
     medians = {name: middle(rates) for name, rates in runs.items()}
     return row(id, medians["ours"], medians["pgqueuer"], tasks=n, medians=medians, runs=runs)
 

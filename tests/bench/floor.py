@@ -104,7 +104,8 @@ def enqueue_one_by_one(url: str, n: int) -> float:
 
 def drain(url: str, n: int, batch: int, events: bool = False) -> float:
     """Seconds from the first claim until all `n` queued tasks are settled."""
-    return uvloop.run(_drain(url, n, batch, SETTLE_WITH_EVENTS if events else SETTLE))
+    elapsed: float = uvloop.run(_drain(url, n, batch, SETTLE_WITH_EVENTS if events else SETTLE))
+    return elapsed
 
 
 def settled_at(url: str) -> list[int]:

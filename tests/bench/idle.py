@@ -5,11 +5,10 @@ All of them idle at the same time, each in a database of its own, by which their
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 from bench import lap
 from bench.course import Course
-from bench.lap import NotYet
 from bench.report import Row, row
 
 CONTESTANTS = {"ours": "ours", "pgqueuer": "pgqueuer_peer"}
@@ -21,11 +20,12 @@ FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid WHERE datname
 
 
 def measure(course: Course) -> list[Row]:
+    course.server.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
     with ExitStack() as workers:
         idling = []
         for name, module in CONTESTANTS.items():
             for types in (1, 50):
-                with suppress(NotYet):
+                with course.or_skipped(name):
                     workers.enter_context(_worker(course, f"idle_{name}_{types}", module, types))
                     idling.append(f"idle_{name}_{types}")
         asked = _a_second(course, idling)
@@ -45,7 +45,7 @@ def _worker(course: Course, name: str, module: str, types: int) -> Iterator[None
 
 def _a_second(course: Course, databases: list[str]) -> dict[str, dict[str, float]]:
     """Statements and WAL bytes a second of each database, once start-up is over."""
-    seconds = course.size(60, 15)
+    seconds = course.rounds(60, 15)
     course.say(f"counting statements for {seconds} s: {', '.join(databases)}")
     time.sleep(SETTLING)
     course.server.sql("SELECT pg_stat_statements_reset()")

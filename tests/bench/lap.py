@@ -1,10 +1,10 @@
 """One lap: a contestant's verb, run in a process of its own.
 
 A contestant is a module of plain functions. `run` calls one and brings its result back; `begun` is for verbs that go on
-beside the harness, such as a worker that waits for tasks. The two sides talk in lines of JSON on the child's standard
-output: `{"ready": true}` when the verb calls `ready()`, and `{"result": …}` at its end. Only NotImplementedError comes
-back as a value, as `NotYet`, so that a table can be printed before every contestant exists; any other failure ends the
-run.
+beside the harness, such as a worker that waits for tasks. The two sides talk in lines of JSON on what the child was given
+as standard output: `{"ready": true}` when the verb calls `ready()`, and `{"result": …}` at its end; whatever else the
+child prints goes to standard error. Only a contestant that is not installed comes back as a value, as `Absent`, so that
+a table can be printed without it; any other failure ends the run.
 """
 
 import importlib
@@ -21,8 +21,12 @@ LONGEST = 900
 """Seconds after which a lap ends itself: a contestant that hangs must not hang the run."""
 
 
-class NotYet(Exception):
-    """The contestant does not do this yet."""
+EXTRA = {"asyncpg", "pgqueuer", "uvloop"}
+"""What `make bench` installs besides; nobody else needs it."""
+
+
+class Absent(Exception):
+    """The contestant is not installed; the text says what of it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ class Lap:
         if not line:
             raise RuntimeError(f"{self.child.args!r} ended with code {self.child.wait()} before it said {key!r}")
         said = json.loads(line)
-        if "missing" in said:
-            raise NotYet(said["missing"])
+        if "absent" in said:
+            raise Absent(said["absent"])
         return said[key]
 
 
@@ -77,18 +81,21 @@ def ready() -> None:
 
 
 def _say(**message: Any) -> None:
-    print(json.dumps(message), flush=True)
+    print(json.dumps(message), file=sys.__stdout__, flush=True)
 
 
 def _main(contestant: str, verb: str, arguments: str) -> None:
     signal.alarm(LONGEST)
     try:
-        result = getattr(importlib.import_module(f"bench.{contestant}"), verb)(**json.loads(arguments))
-    except NotImplementedError as missing:
-        _say(missing=str(missing))
-    else:
-        _say(result=result)
+        module = importlib.import_module(f"bench.{contestant}")
+    except ModuleNotFoundError as missing:
+        if missing.name not in EXTRA:
+            raise
+        _say(absent=f"{missing.name} is not installed")
+        return
+    _say(result=getattr(module, verb)(**json.loads(arguments)))
 
 
 if __name__ == "__main__":
+    sys.stdout = sys.stderr
     _main(*sys.argv[1:])

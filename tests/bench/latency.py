@@ -13,9 +13,9 @@ RATE = 100
 
 
 def measure(course: Course) -> list[Row]:
-    n = course.size(3_000, 500)
+    n = course.tasks(3_000, 500)
     runners = {name: partial(_percentiles, course, module, n) for name, module in CONTESTANTS.items()}
-    runs = course.in_turns(course.size(5, 3), runners)
+    runs = course.in_turns(course.rounds(5, 3), runners)
     at = {name: {share: middle([run[share] for run in of]) for share in SHARES} for name, of in runs.items()}
     detail = {"tasks": n, "medians": at, "runs": runs}
     beside_bare = [row(f"P3.{share}", at["ours"][share], at["bare"][share], **detail) for share in ("p50", "p99")]

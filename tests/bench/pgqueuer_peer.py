@@ -44,7 +44,8 @@ def enqueue_bulk(url: str, n: int, size: int) -> float:
                 await queries.enqueue(["noop"] * size, [PAYLOAD] * size, [0] * size)
             return time.perf_counter() - begun
 
-    return uvloop.run(enqueue())
+    elapsed: float = uvloop.run(enqueue())
+    return elapsed
 
 
 def enqueue_one_by_one(url: str, n: int) -> float:
@@ -58,7 +59,8 @@ def enqueue_one_by_one(url: str, n: int) -> float:
                 await queries.enqueue("noop", PAYLOAD)
             return time.perf_counter() - begun
 
-    return uvloop.run(enqueue())
+    elapsed: float = uvloop.run(enqueue())
+    return elapsed
 
 
 def drain(url: str, n: int, batch: int) -> float:
@@ -68,18 +70,19 @@ def drain(url: str, n: int, batch: int) -> float:
         async with asyncpg.create_pool(url, min_size=2, max_size=5) as pool:
             worker, left = PgQueuer(AsyncpgPoolDriver(pool)), n
 
-            @worker.entrypoint("noop")
             async def noop(job: Job) -> None:
                 nonlocal left
                 left -= 1
                 if not left:
                     worker.shutdown.set()
 
+            worker.entrypoint("noop")(noop)
             begun = time.perf_counter()
             await worker.qm.run(batch_size=batch)
             return time.perf_counter() - begun
 
-    return uvloop.run(work())
+    elapsed: float = uvloop.run(work())
+    return elapsed
 
 
 def watch(url: str, n: int) -> list[float]:
@@ -89,16 +92,17 @@ def watch(url: str, n: int) -> list[float]:
         async with _connected(url) as connection:
             worker, waits = PgQueuer(AsyncpgDriver(connection)), list[float]()
 
-            @worker.entrypoint("timed")
             async def timed(job: Job) -> None:
                 waits.append((time.perf_counter_ns() - int(job.payload or b"0")) / 1e6)
                 if len(waits) == n:
                     worker.shutdown.set()
 
+            worker.entrypoint("timed")(timed)
             await asyncio.gather(worker.qm.run(), _ready_soon())
             return waits
 
-    return uvloop.run(work())
+    waits: list[float] = uvloop.run(work())
+    return waits
 
 
 def enqueue_paced(url: str, n: int, rate: int) -> None:

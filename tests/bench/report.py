@@ -10,6 +10,8 @@ from rich.table import Table
 
 from bench.targets import TARGETS, Target
 
+LOOPS = "Event loops: ours asyncio's own, as the worker program has it; pgqueuer and the bare drain uvloop."
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -58,7 +60,7 @@ def write(rows: list[Row], path: Path) -> None:
 
 
 def show(rows: list[Row], console: Console) -> None:
-    table = Table(title="fibflow, side by side")
+    table = Table(title="fibflow, side by side", caption=LOOPS)
     for heading in ("", "what", "against"):
         table.add_column(heading)
     for heading in ("ours", "theirs", "ratio", "asked now", "in the end"):
