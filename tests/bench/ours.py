@@ -7,14 +7,12 @@ with everything on: attempts, events, fencing, results; the event loop is asynci
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 import psycopg
-import structlog
 import tenacity
 
 from bench import lap
@@ -24,14 +22,14 @@ from fibflow.context import AsyncContext
 from fibflow.model import Json, NewTask, Options
 from fibflow.store.database import Database
 from fibflow.store.migrate import migrate
-from fibflow_worker.runtime import Settings, Worker
+from fibflow_worker.runtime import Worker
+from fibflow_worker.serving import serve
+from fibflow_worker.settings import Settings
 
 Handler = Callable[[AsyncContext, Any], Coroutine[Any, Any, Json]]
 
 LISTENING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
 FINISHED = "SELECT finished_at FROM fibflow.task_final ORDER BY finished_at"
-
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 def setup(url: str) -> None:
@@ -73,7 +71,7 @@ def drain(url: str, n: int, slots: int) -> float:
 
     worker = Worker(_app({"noop": noop}), Database(url), Settings(slots=slots))
     begun = time.perf_counter()
-    asyncio.run(worker.run())
+    asyncio.run(serve(worker))
     elapsed = time.perf_counter() - begun
     _check_completed(url, n)
     return elapsed
@@ -137,7 +135,7 @@ def _connected(url: str) -> Client:
 
 
 async def _run_and_tell(worker: Worker, url: str) -> None:
-    await asyncio.gather(worker.run(), asyncio.to_thread(partial(_tell_when_listening, url)))
+    await asyncio.gather(serve(worker), asyncio.to_thread(partial(_tell_when_listening, url)))
 
 
 def _tell_when_listening(url: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from fibflow.errors import IllegalTransition
 from fibflow.model import (
@@ -95,8 +96,7 @@ class Facts:
     max_backoff: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
+class Next(NamedTuple):
     """What a task becomes: its status, when it is due (seconds from now), its counts, and whether it starts over."""
 
     status: Status

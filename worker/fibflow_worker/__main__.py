@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from fibflow.logs import configure
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
 from fibflow_worker.runtime import Worker
+from fibflow_worker.serving import serve
 from fibflow_worker.settings import Settings
 
 
@@ -38,7 +38,9 @@ def main(app: str, database: str, namespace: str, exit_with_parent: bool, **sett
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     configure(os.environ.get("FIBFLOW_LOG_LEVEL", "INFO"))
     try:
-        asyncio.run(_serve(load(app), Database(database, namespace=namespace), Settings(**settings)))  # type: ignore[arg-type]
+        place = Database(database, namespace=namespace)
+        check_schema(place)
+        asyncio.run(serve(Worker(load(app), place, Settings(**settings))))  # type: ignore[arg-type]
     except FibflowError as error:
         click.echo(f"fibflow worker: {error}", err=True)
         sys.exit(2)
@@ -49,16 +51,6 @@ def _exit_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-async def _serve(app: App, database: Database, settings: Settings) -> None:
-    check_schema(database)
-    worker = Worker(app, database, settings)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
-    await worker.run()
-    await database.aclose()
 
 
 def load(target: str) -> App:

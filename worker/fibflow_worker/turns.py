@@ -75,6 +75,7 @@ class Turns:
         self.uncertain = False
         self.under_way = 0
         self._claiming = False
+        self._backlog = False
         self._told = 0
         self._door = asyncio.Lock()
         self._knock = asyncio.Event()
@@ -132,7 +133,7 @@ class Turns:
         if not self.lease.writes or self.uncertain:
             return None
         batch = self.slots.take_ended(BATCH)
-        claims = self.more and self.lease.claims and (bool(batch) or not self._claiming)
+        claims = self.more and self.lease.claims and (bool(batch) or self._backlog or not self._claiming)
         room = min(self.slots.free, BATCH) if claims else 0
         lanes = self.lanes.open(room) if room > 0 else []
         if not batch and not lanes:
@@ -152,7 +153,8 @@ class Turns:
         finally:
             self._leave(turn, settled)
         if turn.lanes:
-            self.more = len(turn.claimed) >= turn.room or self._told != told
+            self._backlog = len(turn.claimed) >= turn.room
+            self.more = self._backlog or self._told != told
         self._begin(turn)
         self._knock.set()
 

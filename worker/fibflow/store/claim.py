@@ -26,7 +26,7 @@ import sqlalchemy as sa
 
 from fibflow.lifecycle import Facts
 from fibflow.model import DEFAULT_TIMEOUT, SECOND
-from fibflow.store.batch import array
+from fibflow.store.batch import integers
 from fibflow.store.clock import seconds
 from fibflow.store.database import Session, statement
 from fibflow.store.tables import task, task_type, worker
@@ -146,9 +146,9 @@ def _claim_statement(many: bool) -> sa.TextClause:
 
 def _claim_in_one(session: Session, worker_id: int, lanes: Sequence[Lane], limit: int) -> Rows:
     parameters = {
-        "types": array([lane.type_id for lane in lanes]),
-        "rooms": array([lane.room for lane in lanes]),
-        "lows": array([lane.low for lane in lanes]),
+        "types": integers([lane.type_id for lane in lanes]),
+        "rooms": integers([lane.room for lane in lanes]),
+        "lows": integers([lane.low for lane in lanes]),
         "limit": limit,
         "worker": worker_id,
         "default_timeout": round(DEFAULT_TIMEOUT * SECOND),

@@ -1,8 +1,8 @@
 """Tasks that end: a row moves from `task` to `task_final`, and whoever waits for it is told.
 
-Two ways lead there. `finish` moves rows that the caller has locked, on both databases. `finish_owned` does, on PostgreSQL,
-in one statement what an owner's settle needs for a whole batch: the owner is checked, rows that are still its own under
-their fences are moved, and their attempts are written.
+Two ways lead there. `finish` moves rows that the caller has locked, on both databases. `complete_owned` does, on
+PostgreSQL, in one statement what most attempts come to: the owner is checked, rows that are still its own under their
+fences are moved with their results, and their attempts are written.
 
 Why the guards of that statement are join quals. The planner believes that one row has this worker, since few rows run
 when it looks; given `worker_id = :worker` it walks the running rows once for each ending, and a batch of 500 costs a
@@ -12,13 +12,13 @@ hundred times as much. With (id, fence, worker) all taken from the array, the pr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from fibflow.model import Status
-from fibflow.store.batch import array
+from fibflow.store.batch import array, integers
 from fibflow.store.cron import pause_after_failure
 from fibflow.store.database import Session
 from fibflow.store.ending import SHARED, Ending, Key
@@ -26,69 +26,55 @@ from fibflow.store.enqueue import wake
 from fibflow.store.notes import Note, stored_note
 from fibflow.store.tables import event, task, task_final
 
-TOLD = {
-    "status": "gone.given_status",
-    "failures": "gone.given_failures",
-    "interruptions": "gone.given_interruptions",
-    "last_outcome": "gone.given_outcome",
-    "error": "gone.given_error",
+SET = {
+    "status": "'completed'",
+    "last_outcome": "'completed'",
+    "error": "NULL",
     "suspend_reason": "NULL",
-    "last_event_type": "'task_' || gone.given_status",
+    "last_event_type": "'task_completed'",
     "last_event_at": "clock.now",
     "result": "gone.given_result",
     "finished_at": "clock.now",
 }
-"""What a final row takes from its ending; all else it takes along."""
+"""What completing changes; all else a task takes along."""
 
-KEPT = {name: TOLD.get(name, f"gone.{name}") for name in ("status", *SHARED, "result", "finished_at")}
+KEPT = {name: SET.get(name, f"gone.{name}") for name in ("status", *SHARED, "result", "finished_at")}
 
-FINISH_OWNED = sa.text(f"""
+COMPLETE_OWNED = sa.text(f"""
 WITH owner AS MATERIALIZED (
     SELECT id FROM fibflow.worker WHERE id = :worker AND status = 'active' FOR KEY SHARE
 ), clock AS MATERIALIZED (
     SELECT fibflow.fibflow_now() AS now
 ), given AS MATERIALIZED (
     SELECT g.*, owner.id AS worker_id
-    FROM owner, unnest(
-        CAST(:ids AS bigint[]), CAST(:fences AS int[]), CAST(:statuses AS text[]), CAST(:outcomes AS text[]),
-        CAST(:failures AS int[]), CAST(:interruptions AS int[]), CAST(:results AS text[]), CAST(:errors AS text[])
-    ) AS g(id, fence, status, outcome, failures, interruptions, result, error)
+    FROM owner, unnest(CAST(:ids AS bigint[]), CAST(:fences AS int[]), CAST(:results AS text[])) AS g(id, fence, result)
 ), gone AS (
     DELETE FROM fibflow.task t USING given
     WHERE t.id = given.id AND t.attempt = given.fence AND t.worker_id = given.worker_id
-    RETURNING {", ".join(f"t.{name}" for name in SHARED)}, t.claimed_at,
-        given.status AS given_status, given.outcome AS given_outcome, given.failures AS given_failures,
-        given.interruptions AS given_interruptions, given.result AS given_result, given.error AS given_error
+    RETURNING {", ".join(f"t.{name}" for name in SHARED if name not in SET)}, t.claimed_at, given.result AS given_result
 ), kept AS (
     INSERT INTO fibflow.task_final ({", ".join(KEPT)})
     SELECT {", ".join(KEPT.values())} FROM gone, clock
 ), ended AS (
-    INSERT INTO fibflow.attempt
-        (task_id, attempt, stage, failures, worker_id, started_at, ended_at, outcome, became, error)
-    SELECT id, attempt, stage, failures, worker_id, claimed_at, now, given_outcome,
-        CASE WHEN given_outcome = 'completed' THEN NULL ELSE given_status END, given_error
-    FROM gone, clock
+    INSERT INTO fibflow.attempt (task_id, attempt, stage, failures, worker_id, started_at, ended_at, outcome)
+    SELECT id, attempt, stage, failures, worker_id, claimed_at, now, 'completed' FROM gone, clock
 )
-SELECT gone.id, attempt, parent_id, generation, cron_id, given_status AS status, now FROM gone, clock
+SELECT gone.id, attempt, parent_id, generation, now FROM gone, clock
 """)
 
 
-def finish_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> set[Key]:
-    """End attempts of an active worker with their tasks; the keys of those that were still its own (PostgreSQL)."""
+def complete_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> set[Key]:
+    """Complete attempts of an active worker and their tasks; the keys of those that were still its own (PostgreSQL)."""
     parameters = {
         "worker": worker_id,
-        "ids": array([ending.task_id for ending in endings]),
-        "fences": array([ending.fence for ending in endings]),
-        "statuses": array([ending.next.status for ending in endings]),
-        "outcomes": array([ending.outcome for ending in endings]),
-        "failures": array([ending.next.failures for ending in endings]),
-        "interruptions": array([ending.next.interruptions for ending in endings]),
+        "ids": integers([ending.task_id for ending in endings]),
+        "fences": integers([ending.fence for ending in endings]),
         "results": array([ending.result for ending in endings]),
-        "errors": array([ending.error for ending in endings]),
     }
-    rows = session.connection.execute(FINISH_OWNED, parameters).all()
-    if any(row.parent_id is not None or row.cron_id is not None for row in rows):
-        _tell_of(session, [dict(row._mapping) for row in rows], rows[0].now)
+    rows = session.connection.execute(COMPLETE_OWNED, parameters).all()
+    children = [(row.parent_id, row.generation) for row in rows if row.parent_id is not None]
+    if children:
+        _count_off_all(session, children, rows[0].now)
     return {(row.id, row.attempt) for row in rows}
 
 
@@ -98,17 +84,16 @@ def finish(session: Session, rows: Sequence[dict[str, Any]], moment: int) -> Non
         return
     session.connection.execute(sa.delete(task).where(task.c.id.in_([row["id"] for row in rows])))
     session.connection.execute(sa.insert(task_final), list(rows))
-    _tell_of(session, rows, moment)
-
-
-def _tell_of(session: Session, rows: Sequence[Mapping[str, Any]], moment: int) -> None:
-    """Count ended tasks off their parents, the youngest first, and pause the cron tasks that asked for it."""
-    children = Counter((row["parent_id"], row["generation"]) for row in rows if row["parent_id"] is not None)
-    for (parent_id, generation), count in sorted(children.items(), reverse=True):
-        _count_off(session, parent_id, generation, count, moment)
+    _count_off_all(session, [(row["parent_id"], row["generation"]) for row in rows if row["parent_id"] is not None], moment)
     failed = [row for row in rows if row["cron_id"] is not None and row["status"] == Status.PERMANENTLY_FAILED]
     if failed:
         pause_after_failure(session, [(row["cron_id"], row["id"]) for row in failed])
+
+
+def _count_off_all(session: Session, children: Iterable[tuple[int, int]], moment: int) -> None:
+    """Count ended children off their parents, given as (parent, generation), the youngest parent first."""
+    for (parent_id, generation), count in sorted(Counter(children).items(), reverse=True):
+        _count_off(session, parent_id, generation, count, moment)
 
 
 def _count_off(session: Session, parent_id: int, generation: int, count: int, moment: int) -> None:

@@ -20,13 +20,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from fibflow.errors import LeaseLost
-from fibflow.model import FINAL, Status
+from fibflow.model import FINAL, Outcome, Status
 from fibflow.store import claim
 from fibflow.store.clock import micros
 from fibflow.store.database import Session, write
 from fibflow.store.ending import VERB, Ending, Key, Row, final_row
 from fibflow.store.enqueue import wake
-from fibflow.store.finish import finish, finish_owned
+from fibflow.store.finish import complete_owned, finish
 from fibflow.store.notes import stored_note
 from fibflow.store.stale import record_stale
 from fibflow.store.tables import attempt, event, task, worker
@@ -54,18 +54,15 @@ def settle_and_claim(
 def _end_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> set[Key]:
     """End what is still this worker's, if it is active; on PostgreSQL most of a batch goes in one statement."""
     ordered = sorted(endings, key=_downwards)
-    at_once = [ending for ending in ordered if session.postgresql and _at_once(ending)]
-    others = [ending for ending in ordered if not (session.postgresql and _at_once(ending))]
-    done = finish_owned(session, worker_id, at_once) if at_once else set()
+    at_once = session.postgresql
+    completed = [ending for ending in ordered if at_once and ending.outcome is Outcome.COMPLETED]
+    others = [ending for ending in ordered if not at_once or ending.outcome is not Outcome.COMPLETED]
+    done = complete_owned(session, worker_id, completed) if completed else set()
     return done | (end_attempts(session, others) if others and active(session, worker_id) else set())
 
 
 def _downwards(ending: Ending) -> int:
     return -ending.task_id
-
-
-def _at_once(ending: Ending) -> bool:
-    return ending.next.status in FINAL and not ending.notes
 
 
 def active(session: Session, worker_id: int) -> bool:
