@@ -53,7 +53,7 @@ def settle_and_claim(
 
 def _end_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> set[Key]:
     """End what is still this worker's, if it is active; on PostgreSQL most of a batch goes in one statement."""
-    ordered = sorted(endings, key=_downwards)
+    ordered = sorted((ending for ending in endings if ending.worker_id == worker_id), key=_downwards)
     at_once = session.postgresql
     completed = [ending for ending in ordered if at_once and ending.outcome is Outcome.COMPLETED]
     others = [ending for ending in ordered if not at_once or ending.outcome is not Outcome.COMPLETED]
