@@ -3,6 +3,7 @@
 A test that takes `database` runs twice: on a SQLite file of its own and on a PostgreSQL database of its own.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +14,21 @@ from fibflow.store.database import Database
 from fibflow.store.migrate import migrate
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file that nobody writes to: a test pays for a copy and not for migrations."""
+    template = tmp_path_factory.mktemp("template") / "fibflow.db"
+    migrate(f"sqlite:///{template}")
+    return template
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a migrated database, once for each kind."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgres_url"))
-    url = f"sqlite:///{tmp_path / 'fibflow.db'}"
-    migrate(url)
-    return url
+    copy = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "fibflow.db")
+    return f"sqlite:///{copy}"
 
 
 @pytest.fixture
