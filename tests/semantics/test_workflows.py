@@ -8,7 +8,11 @@ from fibflow.store.tasktypes import Declaration
 from fix_semantics import Gate, serving, until
 
 
-def spawning(*stages, then=lambda ctx: [part.result for part in ctx.children]):
+def results(ctx):
+    return [part.result for part in ctx.children]
+
+
+def spawning(*stages, then=results):
     """A parent that spawns these lists of children, one a stage, and returns what it sees then."""
 
     async def parent(ctx, payload):
@@ -52,7 +56,7 @@ def test_a_parent_resumes_once_when_its_last_child_is_final(workplace):
 @pytest.mark.xfail(strict=True, reason="Context.spawn takes a list only")
 def test_a_single_child_needs_no_list(workplace):
     async def parent(ctx, payload):
-        return ctx.spawn(child("kid", {"n": 1})) if ctx.stage == 0 else [part.result for part in ctx.children]
+        return ctx.spawn(child("kid", {"n": 1})) if ctx.stage == 0 else results(ctx)
 
     workplace.start(serving(parent=parent, kid=echo))
     assert workplace.outcome("parent", max_attempts=1).result == [1]
@@ -198,7 +202,7 @@ BAD = [
     (lambda ctx: ctx.spawn([*kids(1), child("nobody")]), "'nobody' is not a task type"),
     (lambda ctx: ctx.spawn([*kids(1), child("kid", {"n": float("nan")})]), "payload: {'n': nan}"),
     (lambda ctx: ctx.spawn([*kids(1), "kid"]), "'kid' is not a task"),
-    (lambda ctx: ctx.spawn([child()]), "missing 1 required positional argument: 'type'"),
+    (lambda ctx: ctx.spawn([child(**{})]), "missing 1 required positional argument: 'type'"),
     (lambda ctx: ctx.spawn([]), "children: [] is empty"),
     (lambda ctx: ctx.spawn(kids(1), context="text"), "context: 'text' is not bytes"),
 ]
@@ -291,7 +295,7 @@ def test_a_child_of_an_older_generation_ends_no_wait_for_the_latest(workplace):
     gates = {1: Gate(), 2: Gate()}
 
     async def parent(ctx, payload):
-        return ctx.spawn(kids(ctx.attempt)) if ctx.stage == 0 else [part.result for part in ctx.children]
+        return ctx.spawn(kids(ctx.attempt)) if ctx.stage == 0 else results(ctx)
 
     async def kid(ctx, n):
         await gates[n].passed()
@@ -303,7 +307,7 @@ def test_a_child_of_an_older_generation_ends_no_wait_for_the_latest(workplace):
     workplace.client.cancel(parent_id, "to be started again")
     workplace.client.redrive(parent_id)
     gates[2].reached()
-    older, latest = workplace.children(parent_id)
+    older, _latest = workplace.children(parent_id)
     before = workplace.client.get(parent_id)
     gates[1].open()
     workplace.ended(older)
