@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fibflow.model import SECOND
+from fibflow.store.clock import Clock
 from fibflow.store.database import Database
 from fibflow.store.migrate import migrate
 
@@ -40,14 +41,25 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def move_clock(database: Database, seconds: float) -> None:
-    """Step the database's clock on, or back, for every connection that it makes from now on.
+    """Step the database's clock on, or back: at once, and for every connection of every process that sees this one.
 
-    PostgreSQL keeps the offset with the database, so that other processes see it too. Connections that are in use, and
-    an async engine's, keep their clock: move it first.
+    SQLite has no clock of its own, so there it is the clock of this `Database`, which others may share.
     """
     database.clock.offset += round(seconds * SECOND)
     if database.postgresql:
-        name = database.engine.dialect.identifier_preparer.quote(str(database.url.database))
-        with database.engine.begin() as connection:
-            connection.exec_driver_sql(f"ALTER DATABASE {name} SET fibflow.clock_offset = '{database.clock.offset}'")
-        database.engine.dispose()
+        _tell_the_time(database, f"(extract(epoch FROM statement_timestamp()) * 1000000)::bigint + {database.clock.offset}")
+
+
+def stop_clock(database: Database, instant: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be this instant, microseconds, from now on (on SQLite, for connections that are made from now on)."""
+    monkeypatch.setattr(Clock, "now", lambda clock: instant)
+    if database.postgresql:
+        _tell_the_time(database, f"{instant}::bigint")
+    database.close()
+
+
+def _tell_the_time(database: Database, expression: str) -> None:
+    # A new body of the function reaches connections that are in use, in a loop, or another process's.
+    function = "CREATE OR REPLACE FUNCTION fibflow.fibflow_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE"
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(f"{function} AS 'SELECT {expression}'")

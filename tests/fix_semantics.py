@@ -141,10 +141,6 @@ class Workplace:
     def move_clock(self, seconds: float) -> None:
         """Step the database's clock on for everybody."""
         move_clock(self.database, seconds)
-        for started in self.running:
-            started.database.close()
-            if started.database.postgresql:
-                self.within(started.database.async_engine.dispose())
 
     # ── a worker moved by hand ────────────────────────────────────────────────────────────────────────────────────
 
