@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -20,9 +22,10 @@ from fibflow import App, Client, Outcome, Status
 from fibflow.errors import LeaseLost
 from fibflow.lifecycle import Facts, Next, ended
 from fibflow.model import FINAL, Task, TaskId
+from fibflow.model import Worker as WorkerRow
 from fibflow.store import claim, leases, settle
 from fibflow.store.database import Database, Session, write
-from fibflow.store.tables import worker
+from fibflow.store.tables import worker as worker_table
 from fibflow_worker.runtime import Settings, Worker
 from fix_database import move_clock
 
@@ -92,17 +95,20 @@ class Workplace:
         """A worker that serves the app, registered and running; its types are declared."""
         connections = self.connections(namespace)
         app.sync(connections)
-        started = Worker(app, connections, Settings(**QUICK | settings))
-        self.running[started] = asyncio.run_coroutine_threadsafe(started.run(), self.loop)
-        until(lambda: started.worker_id or self.running[started].done())
-        if self.running[started].done():
-            self.running[started].result()
-        return started
+        return self.run(Worker(app, connections, Settings(**QUICK | settings)))
 
-    def stop(self, running: Worker) -> None:
+    def run(self, worker: Worker) -> Worker:
+        """The worker, registered and running."""
+        self.running[worker] = asyncio.run_coroutine_threadsafe(worker.run(), self.loop)
+        until(lambda: worker.worker_id or self.running[worker].done())
+        if self.running[worker].done():
+            self.running[worker].result()
+        return worker
+
+    def stop(self, worker: Worker) -> None:
         """Stop a worker, and wait until it has drained."""
-        self.tell(running.stop)
-        self.running[running].result(PATIENCE)
+        self.tell(worker.stop)
+        self.running[worker].result(PATIENCE)
 
     def tell(self, method: Callable[[], R]) -> R:
         """Call a method of a worker where it runs."""
@@ -121,6 +127,20 @@ class Workplace:
         other = Database(self.url, namespace=namespace)
         other.clock = self.database.clock
         return other
+
+    def beats(self, worker_id: int, times: int = 2) -> None:
+        """Wait until the worker has renewed its lease so often; with two, it has swept in between."""
+        for _ in range(times):
+            last = self.worker(worker_id).renewed_at
+            until(partial(self._renewed_after, worker_id, last))
+
+    def _renewed_after(self, worker_id: int, moment: datetime) -> bool:
+        return self.worker(worker_id).renewed_at > moment
+
+    def worker(self, worker_id: int) -> WorkerRow:
+        """The row of a worker."""
+        (row,) = (row for row in self.client.workers() if row.id == worker_id)
+        return row
 
     # ── what a test waits for ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,7 +190,7 @@ class Workplace:
 
     def evict(self, worker_id: int, status: str = "reaped") -> None:
         """Take the lease away from a worker, and leave its tasks where they are."""
-        lost = sa.update(worker).where(worker.c.id == worker_id).values(status=status, ended_at=worker.c.renewed_at)
+        lost = sa.update(worker_table).where(worker_table.c.id == worker_id).values(status=status, ended_at=0)
         self.database.call(_execute, lost)
 
     # ── what fails ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,10 +259,10 @@ def workplace(database: Database, database_url: str) -> Iterator[Workplace]:
 
 async def _close(place: Workplace) -> None:
     """A worker that ended with an exception fails the test, whatever the test saw of it."""
-    for started in place.running:
-        started.stop()
+    for worker in place.running:
+        worker.stop()
     ended = await asyncio.gather(*map(asyncio.wrap_future, place.running.values()), return_exceptions=True)
-    for started in place.running:
-        await started.database.aclose()
+    for worker in place.running:
+        await worker.database.aclose()
     for error in filter(None, ended):
         raise error

@@ -23,12 +23,6 @@ def work():
     return serving(work=echo)
 
 
-def found(workplace, worker_id):
-    """The row of a worker."""
-    (row,) = (row for row in workplace.client.workers() if row.id == worker_id)
-    return row
-
-
 # ── who is lost, and what becomes of the tasks ────────────────────────────────────────────────────────────────────
 
 
@@ -36,13 +30,13 @@ def test_a_worker_without_a_pod_stands_for_itself(workplace):
     work().sync(workplace.database)
     dead, alive = workplace.registered(lease=10), workplace.registered()
     assert isinstance(dead, int) and dead < alive
-    assert found(workplace, dead).status == found(workplace, alive).status == "active"
+    assert workplace.worker(dead).status == workplace.worker(alive).status == "active"
     task_id = workplace.taken(dead, "work", {"n": 1}).id
     workplace.move_clock(11)
     rescuer = workplace.start(work())
     assert workplace.ended(task_id).worker_id == rescuer.worker_id
-    assert found(workplace, dead).status == "reaped"
-    assert found(workplace, alive).status == found(workplace, rescuer.worker_id).status == "active"
+    assert workplace.worker(dead).status == "reaped"
+    assert workplace.worker(alive).status == workplace.worker(rescuer.worker_id).status == "active"
     assert "worker_id" not in Settings.__dataclass_fields__
 
 
@@ -112,8 +106,8 @@ def test_a_new_worker_of_a_pod_supersedes_the_old_one(workplace):
     namesake = elsewhere.call(leases.register, pod_id="pod-1", host="host", pid=1, slots=1, lease=30.0)
     task_id = workplace.taken(old, "work").id
     new = workplace.registered("pod-1")
-    assert (found(workplace, old).status, found(workplace, old).ended_by) == ("superseded", new)
-    assert found(workplace, other).status == found(workplace, new).status == "active"
+    assert (workplace.worker(old).status, workplace.worker(old).ended_by) == ("superseded", new)
+    assert workplace.worker(other).status == workplace.worker(new).status == "active"
     assert elsewhere.call(leases.renew, namesake) is False
     assert workplace.client.get(task_id).status is Status.PENDING
     elsewhere.close()
@@ -176,9 +170,8 @@ def test_a_worker_told_not_to_recover_leaves_lost_rows_alone(workplace):
     row = workplace.taken(dead, "work", timeout=60)
     workplace.move_clock(11)
     peer = workplace.start(work(), pod_id="pod-2", recover_running_tasks=False)
-    until(lambda: found(workplace, dead).status == "reaped")
-    for _ in range(2):
-        beats(workplace, peer.worker_id)
+    until(lambda: workplace.worker(dead).status == "reaped")
+    workplace.beats(peer.worker_id)
     assert (workplace.client.get(row.id).status, workplace.client.get(row.id).worker_id) == (Status.RUNNING, dead)
 
 
@@ -187,7 +180,7 @@ def test_a_worker_told_not_to_recover_leaves_lost_rows_alone(workplace):
 
 def test_a_lease_ends_after_its_expiry_and_not_at_it(workplace, monkeypatch):
     worker, other = workplace.registered("pod-1", lease=10), workplace.registered("pod-2")
-    expiry = from_datetime(found(workplace, worker).expires_at)
+    expiry = from_datetime(workplace.worker(worker).expires_at)
     stop_clock(workplace.database, expiry, monkeypatch)
     assert workplace.database.call(leases.reap, other) == []
     stop_clock(workplace.database, expiry + 1, monkeypatch)
@@ -287,12 +280,6 @@ def test_a_handler_hears_that_its_lease_is_lost(workplace):
 # ── coming back ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def beats(workplace, worker_id):
-    """Wait until the worker has renewed its lease once more."""
-    last = found(workplace, worker_id).renewed_at
-    until(lambda: found(workplace, worker_id).renewed_at > last)
-
-
 def test_an_evicted_worker_returns_under_a_new_id_and_stays(workplace):
     gate = Gate()
 
@@ -304,12 +291,10 @@ def test_an_evicted_worker_returns_under_a_new_id_and_stays(workplace):
     workplace.evict(first)
     until(lambda: worker.worker_id > first)
     second = worker.worker_id
-    for _ in range(3):
-        beats(workplace, second)
+    workplace.beats(second, 3)
     task_id = workplace.client.enqueue("slow")
     gate.reached()
-    for _ in range(3):
-        beats(workplace, second)
+    workplace.beats(second, 3)
     gate.open()
     assert workplace.ended(task_id).worker_id == second
     assert [(row.id, row.status) for row in workplace.client.workers()] == [(first, "reaped"), (second, "active")]
@@ -331,7 +316,7 @@ def test_a_superseded_worker_returns_when_its_rival_is_gone(workplace):
     rival = workplace.registered("pod-1", lease=10)
     until(lambda: left == [1])
     gate.open()
-    assert found(workplace, rival).status == "active"
+    assert workplace.worker(rival).status == "active"
     assert workplace.client.get(task_id).status is Status.PENDING
     workplace.move_clock(11)
     assert workplace.ended(task_id).worker_id == worker.worker_id > rival

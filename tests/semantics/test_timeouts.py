@@ -86,12 +86,6 @@ def test_a_thread_is_asked_and_its_late_return_changes_nothing(workplace):
     assert workplace.client.get(done.id) == done
 
 
-def beats(workplace, worker):
-    """Wait until the worker has renewed its lease, and swept, once more."""
-    (last,) = (row.renewed_at for row in workplace.client.workers() if row.id == worker.worker_id)
-    until(lambda: any(row.renewed_at > last for row in workplace.client.workers() if row.id == worker.worker_id))
-
-
 @pytest.mark.xfail(strict=True, reason="a thread's slot is free when its attempt has ended, not when it has returned")
 def test_a_thread_that_ignores_its_timeout_keeps_its_slot(workplace):
     gate = Gate()
@@ -102,8 +96,7 @@ def test_a_thread_that_ignores_its_timeout_keeps_its_slot(workplace):
     worker = workplace.start(serving(stubborn=stubborn, work=echo), slots=1)
     workplace.outcome("stubborn", timeout=0.05, max_attempts=1)
     task_id = workplace.client.enqueue("work")
-    for _ in range(3):
-        beats(workplace, worker)
+    workplace.beats(worker.worker_id, 3)
     waiting = workplace.client.get(task_id).status
     gate.open()
     workplace.ended(task_id)
@@ -115,8 +108,7 @@ def test_an_overdue_attempt_is_settled_by_any_worker(workplace):
     row = workplace.taken(workplace.registered("pod-1"), "work", timeout=60, max_attempts=2)
     peer = workplace.start(serving(work=echo), pod_id="pod-2")
     workplace.move_clock(61)
-    for _ in range(2):
-        beats(workplace, peer)
+    workplace.beats(peer.worker_id)
     assert workplace.client.get(row.id).status is Status.RUNNING  # its own worker has two seconds to settle it
     workplace.move_clock(2)
     done = workplace.ended(row.id)
