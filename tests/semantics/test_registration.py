@@ -6,7 +6,8 @@ import pytest
 
 from fibflow import App, NewTask, Options, Status, child
 from fibflow.errors import InvalidInput, UnknownTaskType
-from fix_semantics import Gate, serving, until
+from fibflow_worker.runtime import Settings, Worker
+from fix_semantics import QUICK, Gate, serving, until
 
 OPTIONS = {"timeout": 7.0, "max_attempts": 5, "backoff": 2.0, "backoff_factor": 3.0, "max_backoff": 9.0, "priority": 4}
 
@@ -160,8 +161,9 @@ def test_a_removed_handler_finishes_its_attempt_and_gets_no_more(workplace):
 
 def test_registering_does_not_resume_a_paused_worker(workplace):
     app = serving(work=echo)
-    worker = workplace.start(app)
-    workplace.tell(worker.pause)
+    worker = Worker(app, workplace.connections(), Settings(**QUICK))
+    worker.pause()
+    workplace.run(worker)
     app.add("added", echo)
     app.sync(workplace.database)
     ids = workplace.client.enqueue_many([NewTask("work"), NewTask("added")])

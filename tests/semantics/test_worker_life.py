@@ -63,7 +63,7 @@ def test_a_paused_worker_finishes_what_it_runs_and_claims_nothing(workplace):
     app.sync(workplace.database)
     dead = workplace.registered(lease=10)
     lost = workplace.taken(dead, "work").id
-    worker = workplace.start(app)
+    worker = workplace.start(app, slots=1)
     running = workplace.client.enqueue("held")
     gate.reached()
     workplace.tell(worker.pause)
@@ -93,11 +93,19 @@ def test_a_worker_may_be_paused_before_it_starts(workplace):
 
 @pytest.mark.xfail(strict=True, reason="a worker does not look whether its row is paused")
 def test_a_worker_is_paused_and_resumed_from_elsewhere(workplace):
-    worker = workplace.start(serving(work=echo))
+    gate = Gate()
+
+    async def held(ctx, payload):
+        await gate.passed()
+
+    worker = workplace.start(serving(held=held, work=echo), slots=1)
+    workplace.client.enqueue("held")
+    gate.reached()
     workplace.client.pause_worker(worker.worker_id)
     assert workplace.worker(worker.worker_id).paused
     workplace.beats(worker.worker_id)
     task_id = workplace.client.enqueue("work")
+    gate.open()
     workplace.beats(worker.worker_id)
     waiting = workplace.client.get(task_id).status
     workplace.client.resume_worker(worker.worker_id)
