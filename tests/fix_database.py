@@ -3,14 +3,24 @@
 A test that takes `database` runs twice: on a SQLite file of its own and on a PostgreSQL database of its own.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fibflow.model import SECOND
+from fibflow.store.clock import Clock
 from fibflow.store.database import Database
 from fibflow.store.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file that nobody writes to: a test pays for a copy and not for migrations."""
+    template = tmp_path_factory.mktemp("template") / "fibflow.db"
+    migrate(f"sqlite:///{template}")
+    return template
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -18,9 +28,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a migrated database, once for each kind."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgres_url"))
-    url = f"sqlite:///{tmp_path / 'fibflow.db'}"
-    migrate(url)
-    return url
+    copy = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "fibflow.db")
+    return f"sqlite:///{copy}"
 
 
 @pytest.fixture
@@ -32,14 +41,25 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def move_clock(database: Database, seconds: float) -> None:
-    """Step the database's clock on, or back, for every connection that it makes from now on.
+    """Step the database's clock on, or back: at once, and for every connection of every process that sees this one.
 
-    PostgreSQL keeps the offset with the database, so that other processes see it too. Connections that are in use, and
-    an async engine's, keep their clock: move it first.
+    SQLite has no clock of its own, so there it is the clock of this `Database`, which others may share.
     """
     database.clock.offset += round(seconds * SECOND)
     if database.postgresql:
-        name = database.engine.dialect.identifier_preparer.quote(str(database.url.database))
-        with database.engine.begin() as connection:
-            connection.exec_driver_sql(f"ALTER DATABASE {name} SET fibflow.clock_offset = '{database.clock.offset}'")
-        database.engine.dispose()
+        _tell_the_time(database, f"(extract(epoch FROM statement_timestamp()) * 1000000)::bigint + {database.clock.offset}")
+
+
+def stop_clock(database: Database, instant: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be this instant, microseconds, from now on (on SQLite, for connections that are made from now on)."""
+    monkeypatch.setattr(Clock, "now", lambda clock: instant)
+    if database.postgresql:
+        _tell_the_time(database, f"{instant}::bigint")
+    database.close()
+
+
+def _tell_the_time(database: Database, expression: str) -> None:
+    # A new body of the function reaches connections that are in use, in a loop, or another process's.
+    function = "CREATE OR REPLACE FUNCTION fibflow.fibflow_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE"
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(f"{function} AS 'SELECT {expression}'")

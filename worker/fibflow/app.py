@@ -9,14 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from fibflow.errors import InvalidInput
 from fibflow.model import Json, Options
 from fibflow.store.database import Database
-from fibflow.store.tasktypes import Declaration, declare_types
+from fibflow.store.tasktypes import Declaration, check_declaration, declare_types
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 LOOP, THREAD, PROCESS = "loop", "thread", "process"
@@ -41,7 +41,7 @@ class Handler:
             fault = error.errors()[0]
             place = ".".join(map(str, fault["loc"])) or "payload"
             raise InvalidInput(place, fault["input"], f"does not fit the handler: {fault['msg']}") from None
-        return {name: getattr(checked, name) for name in type(checked).model_fields}
+        return {name: getattr(checked, name) for name in type(checked).model_fields} | (checked.model_extra or {})
 
 
 class App:
@@ -72,7 +72,10 @@ class App:
         **options: Any,
     ) -> None:
         """Serve a task type by a function. Durations in seconds. Raises InvalidInput."""
+        if not callable(function):
+            raise InvalidInput("function", function, "is no handler; give a function that takes a context")
         declaration = Declaration(name, _options(self.defaults | options), max_concurrent_tasks, description)
+        check_declaration(declaration)
         self.handlers = {**self.handlers, name: Handler(declaration, function, _place(function, run_in), _shape(function))}
         self.version += 1
 
@@ -110,7 +113,8 @@ def _place(function: Callable[..., Any], run_in: str | None) -> str:
 def _shape(function: Callable[..., Any]) -> type[BaseModel] | None:
     """The payload's model, from the type hints; None for a handler that takes the payload as a whole."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
-    if [parameter.name for parameter in parameters] == ["payload"]:
+    named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    if [parameter.name for parameter in parameters] == ["payload"] and named:
         return None
     hints = get_type_hints(function)
     fields: dict[str, Any] = {
@@ -118,6 +122,7 @@ def _shape(function: Callable[..., Any]) -> type[BaseModel] | None:
             hints.get(parameter.name, Any),
             ... if parameter.default is inspect.Parameter.empty else parameter.default,
         )
-        for parameter in parameters
+        for parameter in named
     }
-    return create_model("Payload", __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+    others: Literal["allow", "forbid"] = "forbid" if named == parameters else "allow"
+    return create_model("Payload", __config__=ConfigDict(extra=others, arbitrary_types_allowed=True), **fields)

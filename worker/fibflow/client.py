@@ -15,6 +15,7 @@ import fibflow.store.audit
 import fibflow.store.control
 import fibflow.store.cron
 import fibflow.store.enqueue
+import fibflow.store.leases
 import fibflow.store.migrate
 import fibflow.store.reading
 import fibflow.store.retention
@@ -111,12 +112,15 @@ class Client:
     audit = Sync(fibflow.store.audit.audit)
     workflow_audit = Sync(fibflow.store.audit.workflow_audit)
     workflow_summary = Sync(fibflow.store.summary.workflow_summary)
+    pause_worker = Sync(fibflow.store.leases.pause_worker)
+    resume_worker = Sync(fibflow.store.leases.resume_worker)
     pause = Sync(fibflow.store.control.pause)
     resume = Sync(fibflow.store.control.resume)
     cancel = Sync(fibflow.store.control.cancel)
     redrive = Sync(fibflow.store.control.redrive)
     declare_types = Sync(fibflow.store.tasktypes.declare_types)
     types = Sync(fibflow.store.tasktypes.types)
+    type = Sync(fibflow.store.tasktypes.type_named)
     pause_type = Sync(fibflow.store.tasktypes.pause_type)
     resume_type = Sync(fibflow.store.tasktypes.resume_type)
     put_cron = Sync(fibflow.store.cron.put_cron)
@@ -157,12 +161,15 @@ class AsyncClient:
     audit = Async(fibflow.store.audit.audit)
     workflow_audit = Async(fibflow.store.audit.workflow_audit)
     workflow_summary = Async(fibflow.store.summary.workflow_summary)
+    pause_worker = Async(fibflow.store.leases.pause_worker)
+    resume_worker = Async(fibflow.store.leases.resume_worker)
     pause = Async(fibflow.store.control.pause)
     resume = Async(fibflow.store.control.resume)
     cancel = Async(fibflow.store.control.cancel)
     redrive = Async(fibflow.store.control.redrive)
     declare_types = Async(fibflow.store.tasktypes.declare_types)
     types = Async(fibflow.store.tasktypes.types)
+    type = Async(fibflow.store.tasktypes.type_named)
     pause_type = Async(fibflow.store.tasktypes.pause_type)
     resume_type = Async(fibflow.store.tasktypes.resume_type)
     put_cron = Async(fibflow.store.cron.put_cron)

@@ -88,11 +88,17 @@ def optional_text(value: object, field: str, *, longest: int = LONGEST_TEXT) -> 
     return None if value is None else text(value, field, longest=longest)
 
 
+def trimmed(value: object, field: str, *, longest: int = LONGEST_TEXT) -> str:
+    """Text that a handler or a person tells, without the blanks around it."""
+    return text(value, field, longest=longest).strip()
+
+
 def snake_case(value: object, field: str) -> str:
     """A code or a stage's name: lowercase snake_case."""
-    if not SNAKE_CASE.fullmatch(text(value, field, longest=128)):
+    name = trimmed(value, field, longest=128)
+    if not SNAKE_CASE.fullmatch(name):
         raise InvalidInput(field, value, "is not lowercase snake_case, such as payload_validated")
-    return str(value)
+    return name
 
 
 def metadata(value: object, field: str = "metadata") -> str | None:

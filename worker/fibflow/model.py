@@ -86,6 +86,15 @@ class ConcurrencyPolicy(StrEnum):
     FORBID = "Forbid"
 
 
+class WorkerStatus(StrEnum):
+    """Whether a worker may hold tasks, and else how that ended."""
+
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    REAPED = "reaped"
+    SUPERSEDED = "superseded"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a task is run. None inherits: from the task type, the parent, the defaults below. Durations in seconds."""
@@ -105,6 +114,9 @@ DEFAULT_BACKOFF_FACTOR = 1.0
 DEFAULT_PRIORITY = 0
 INTERRUPTION_BUDGET = 10
 """So many attempts may be lost with their workers; one more, and the task is taken to be what kills them."""
+
+AWAITING_SUBTASKS = "awaiting_subtasks"
+"""The suspend reason of a parent that waits for its children."""
 
 MAX_JSON = 1 << 20
 """Bytes of a payload, a result or a context."""
@@ -275,7 +287,7 @@ class Worker:
     pod_id: str | None
     host: str
     pid: int
-    status: str
+    status: WorkerStatus
     slots: int
     paused: bool
     registered_at: datetime

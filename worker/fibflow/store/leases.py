@@ -1,10 +1,11 @@
 """Leases: a worker's right to hold tasks, and how it passes on.
 
 Protocol. A worker registers under a new id; in the same transaction every other active worker of its identity
-(namespace, pod_id) is superseded and what it ran is taken back. It renews by one update of its own row. A lease that ran
-out may be renewed until somebody reaps it: ownership ends when another takes it, not by a clock. Reaping is
-compare-and-set on the worker's row (locked FOR UPDATE, which a claim's and a settle's KEY SHARE excludes), then takes
-back by predicate: running rows whose owner is not active. Every sweep repeats that, so nothing depends on one of them.
+(namespace, pod_id) is superseded, every worker whose lease ran out is reaped, and what they ran is taken back. It
+renews by one update of its own row. A lease that ran out may be renewed until somebody reaps it: ownership ends when
+another takes it, not by a clock. Reaping is compare-and-set on the worker's row (locked FOR UPDATE, which a claim's and
+a settle's KEY SHARE excludes), then takes back by predicate: running rows whose owner is not active. Every sweep repeats
+that, so nothing depends on one of them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fibflow import encoding
-from fibflow.errors import WorkerLost
+from fibflow.errors import NotFound, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_interruption
 from fibflow.model import Outcome, Status
 from fibflow.store.clock import micros, now, seconds
@@ -42,18 +43,15 @@ def register(
     recover: bool = True,
     supersede: bool = True,
 ) -> int:
-    """A new worker's id. Supersedes every other active worker of the pod and takes back what they ran.
+    """A new worker's id. Supersedes every other active worker of the pod, reaps the expired, takes back what they ran.
 
-    A process that was superseded itself passes `supersede=False`: WorkerLost as long as another of its pod is active.
+    A process that was superseded itself passes `supersede=False`: WorkerLost as long as another of its pod holds a lease.
     """
     encoding.optional_text(pod_id, "pod_id", longest=253)
     encoding.number(slots, "slots", 1, 100_000, whole=True)
     encoding.number(lease, "lease", 0.1, 3600)
     moment = session.now()
-    former = _former(session, pod_id) if pod_id is not None else []
-    if former and not supersede:
-        raise WorkerLost(f"worker {former[0]} of pod {pod_id} is active")
-    _end_workers(session, former, "superseded", moment, None)
+    ended = _make_room(session, pod_id, moment, supersede)
     row = {
         "namespace": session.namespace,
         "pod_id": pod_id,
@@ -67,16 +65,32 @@ def register(
         "expires_at": moment + (micros(lease) or 0),
     }
     worker_id: int = session.connection.execute(sa.insert(worker).returning(worker.c.id), row).scalar_one()
-    session.connection.execute(sa.update(worker).where(worker.c.id.in_(former)).values(ended_by=worker_id))
-    if former and recover:
+    session.connection.execute(sa.update(worker).where(worker.c.id.in_(ended)).values(ended_by=worker_id))
+    if ended and recover:
         take_back(session, worker_id)
     return worker_id
 
 
-def _former(session: Session, pod_id: str) -> list[int]:
+def _make_room(session: Session, pod_id: str | None, moment: int, supersede: bool) -> list[int]:
+    """End the workers of the pod, and those of any pod whose lease ran out; their ids. Raises WorkerLost.
+
+    The pod's are locked first: two that register at once, each finding the other's former worker expired, do not wait
+    for one another.
+    """
+    former = _former(session, pod_id) if pod_id is not None else {}
+    alive = [worker_id for worker_id, expires_at in former.items() if expires_at >= moment]
+    if alive and not supersede:
+        raise WorkerLost(f"worker {alive[0]} of pod {pod_id} is active")
+    superseded = list(former) if supersede else []
+    _end_workers(session, superseded, "superseded", moment, None)
+    return superseded + _reap(session, moment, None)
+
+
+def _former(session: Session, pod_id: str) -> dict[int, int]:
+    """The active workers of the pod, locked, and when their leases run out."""
     named = sa.and_(worker.c.namespace == session.namespace, worker.c.pod_id == pod_id, worker.c.status == "active")
-    query = sa.select(worker.c.id).where(named).order_by(worker.c.id.desc()).with_for_update()
-    return list(session.connection.execute(query).scalars())
+    query = sa.select(worker.c.id, worker.c.expires_at).where(named).order_by(worker.c.id.desc()).with_for_update()
+    return {row.id: row.expires_at for row in session.connection.execute(query)}
 
 
 def _end_workers(session: Session, ids: Sequence[int], status: str, moment: int, by: int | None) -> None:
@@ -104,15 +118,39 @@ def stop(session: Session, worker_id: int) -> None:
 
 
 @write
+def pause_worker(session: Session, worker_id: int) -> None:
+    """Let a worker claim nothing from its next renewal on; what it runs goes on. Raises NotFound."""
+    _set_paused(session, worker_id, True)
+
+
+@write
+def resume_worker(session: Session, worker_id: int) -> None:
+    """Let a paused worker claim again from its next renewal on. Raises NotFound."""
+    _set_paused(session, worker_id, False)
+
+
+def _set_paused(session: Session, worker_id: int, paused: bool) -> None:
+    named = sa.and_(worker.c.id == worker_id, worker.c.namespace == session.namespace, worker.c.status == "active")
+    if session.connection.execute(sa.update(worker).where(named).values(paused=paused)).rowcount == 0:
+        raise NotFound("active worker", worker_id)
+
+
+@write
 def reap(session: Session, by: int, *, recover: bool = True) -> list[int]:
-    """End every worker whose lease ran out, and take back what it ran unless that is not wanted; the ids of the reaped."""
-    moment = session.now()
-    out = sa.and_(worker.c.status == "active", worker.c.expires_at <= moment, worker.c.id != by)
-    query = sa.select(worker.c.id).where(out).order_by(worker.c.id.desc()).with_for_update(skip_locked=True)
-    ids = list(session.connection.execute(query).scalars())
-    _end_workers(session, ids, "reaped", moment, by)
+    """End every other worker whose lease ran out, and take back what it ran unless that is not wanted; the reaped."""
+    ids = _reap(session, session.now(), by)
     if ids and recover:
         take_back(session, by)
+    return ids
+
+
+def _reap(session: Session, moment: int, by: int | None) -> list[int]:
+    """A lease holds at its very expiry; it has run out after that."""
+    out = sa.and_(worker.c.status == "active", worker.c.expires_at < moment)
+    others = out if by is None else sa.and_(out, worker.c.id != by)
+    query = sa.select(worker.c.id).where(others).order_by(worker.c.id.desc()).with_for_update(skip_locked=True)
+    ids = list(session.connection.execute(query).scalars())
+    _end_workers(session, ids, "reaped", moment, by)
     return ids
 
 
@@ -147,8 +185,10 @@ def _lost(row: Row, by: int, pod: str | None) -> Ending:
         "cause": row["cause"],
     }
     after = after_interruption(facts_of(row))
-    note = Note("task_recovered", ENDS, message=f"its worker was {row['cause']}", metadata=encoding.metadata(metadata))
-    error = None if after.status is Status.PENDING else "the interruption budget is used up: it was lost with its worker"
+    error = f"its worker {row['worker_id']} was {row['cause']}; worker {by} took it back"
+    if after.status is not Status.PENDING:
+        error = f"the interruption budget is used up: {error}"
+    note = Note("task_recovered", ENDS, message=error, metadata=encoding.metadata(metadata), worker_id=by)
     return _ending(row, Outcome.INTERRUPTED, after=after, error=error, ended_by=by, notes=(note,))
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.errors import NotFound
-from fibflow.model import Child, Outcome, Page, Status, Task, TaskId, Worker, WorkerId
+from fibflow.model import Child, Outcome, Page, Status, Task, TaskId, Worker, WorkerId, WorkerStatus
 from fibflow.store import snapshot
 from fibflow.store.clock import to_datetime
 from fibflow.store.database import Session, read
@@ -59,8 +59,10 @@ class _Filters:
         columns = TABLE_NAMED[kind].c
         where = between(columns.created_at, "created", self.created_after, self.created_before)
         where += equal(task_type.c.name, self.type)
-        for name in ("last_outcome", "tag", "worker_id", "parent_id", "suspend_reason"):
+        for name in ("last_outcome", "tag", "worker_id", "parent_id"):
             where += equal(columns[name], getattr(self, name))
+        if self.suspend_reason is not None:
+            where.append(snapshot.suspend_reason_is(kind, self.suspend_reason))
         if self.status is not None:
             where.append(snapshot.status_is(kind, self.status))
         if self.root_id is not None:
@@ -171,8 +173,13 @@ def statistics(
 
 
 @read
-def workers(session: Session) -> list[Worker]:
-    """The namespace's workers, those that ended too until they are forgotten, by id; with what each runs now."""
+def workers(session: Session, *, pod_id: str | None = None, status: WorkerStatus | str | None = None) -> list[Worker]:
+    """The namespace's workers, those that ended too until they are forgotten, by id; with what each runs now.
+
+    Raises InvalidInput.
+    """
+    where = equal(worker.c.pod_id, encoding.optional_text(pod_id, "pod_id"))
+    where += equal(worker.c.status, optional_member(WorkerStatus, status, "status"))
     owned = (
         sa.select(task.c.worker_id, sa.func.count().label("running"))
         .where(task.c.state == sa.text("'running'"))
@@ -182,7 +189,7 @@ def workers(session: Session) -> list[Worker]:
     query = (
         sa.select(worker, sa.func.coalesce(owned.c.running, 0).label("running"))
         .outerjoin(owned, owned.c.worker_id == worker.c.id)
-        .where(worker.c.namespace == session.namespace)
+        .where(worker.c.namespace == session.namespace, *where)
         .order_by(worker.c.id)
     )
     return [_worker(row) for row in session.connection.execute(query)]
@@ -195,7 +202,7 @@ def _worker(row: sa.Row[Any]) -> Worker:
         pod_id=row.pod_id,
         host=row.host,
         pid=row.pid,
-        status=row.status,
+        status=WorkerStatus(row.status),
         slots=row.slots,
         paused=row.paused,
         registered_at=moment(row.registered_at),

@@ -5,7 +5,7 @@ A write that matches no row is refused with LeaseLost, recorded, and leaves noth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -74,7 +74,7 @@ def note_running(
     moment = session.now()
     last = {"last_event_type": note.type, "last_event_at": moment}
     session.connection.execute(sa.update(task).where(task.c.id == task_id).values(**snapshot, **last))
-    session.connection.execute(sa.insert(event), [stored_note(note, row, moment, None)])
+    session.connection.execute(sa.insert(event), [stored_note(note, row, moment, "running")])
     return None
 
 
@@ -84,20 +84,30 @@ def progress_note(
     """A progress report, checked, and the columns that it changes. Raises InvalidInput."""
     if text is None and stage_name is None and percent is None:
         raise InvalidInput("progress", None, "says nothing; give a text, a stage_name or a percent")
-    snapshot: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     if text is not None:
-        snapshot["progress_text"] = encoding.text(text, "text")
+        told["progress_text"] = encoding.trimmed(text, "text")
     if stage_name is not None:
-        snapshot["current_stage_name"] = encoding.snake_case(stage_name, "stage_name")
+        told["stage_name"] = encoding.snake_case(stage_name, "stage_name")
     if percent is not None:
-        snapshot["progress_percent"] = encoding.number(percent, "percent", 0, 100, whole=True)
-    told = encoding.optional_text(message, "message") or text
-    return Note("task_progress", RUNS, message=told, metadata=encoding.metadata(metadata)), snapshot
+        told["progress_percent"] = encoding.number(percent, "percent", 0, 100, whole=True)
+    said = told.get("progress_text") or told.get("stage_name") or "task progress updated"
+    return _told("task_progress", message, said, metadata, told), {_COLUMN.get(name, name): told[name] for name in told}
+
+
+_COLUMN = {"stage_name": "current_stage_name"}
+"""What a progress report calls otherwise than the task."""
 
 
 def checkpoint_note(code: str, message: str | None, metadata: object) -> Note:
     """A checkpoint, checked. Raises InvalidInput."""
+    told = {"code": encoding.snake_case(code, "code")}
+    return _told("task_checkpoint", message, told["code"], metadata, told)
+
+
+def _told(type: str, message: str | None, otherwise: str, metadata: object, told: dict[str, Any]) -> Note:
+    """A handler's note: its own metadata, over which what it told by name wins."""
     encoding.metadata(metadata)
-    given = dict(metadata) if isinstance(metadata, dict) else {}
-    told = {"code": encoding.snake_case(code, "code"), **given}
-    return Note("task_checkpoint", RUNS, message=encoding.optional_text(message, "message"), metadata=encoding.metadata(told))
+    given = dict(metadata) if isinstance(metadata, Mapping) else {}
+    said = otherwise if message is None else encoding.trimmed(message, "message")
+    return Note(type, RUNS, message=said, metadata=encoding.metadata({**given, **told}))

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from fibflow import encoding
 from fibflow.errors import NotFound
 from fibflow.model import (
+    AWAITING_SUBTASKS,
     DEFAULT_BACKOFF,
     DEFAULT_BACKOFF_FACTOR,
     DEFAULT_MAX_ATTEMPTS,
@@ -56,6 +57,9 @@ STATUS = {
     "final": sa.type_coerce(task_final.c.status, sa.Text),
 }
 
+SUSPEND_REASON = sa.case((task.c.open_children > 0, sa.literal(AWAITING_SUBTASKS, sa.Text)), else_=task.c.suspend_reason)
+"""Why a hot task is suspended; None for one that is not."""
+
 
 def branch(namespace: str, kind: str, columns: Columns = EVERYTHING) -> sa.Select[Any]:
     """The hot or the final tasks of a namespace, with columns of the same names and types in either."""
@@ -74,6 +78,8 @@ def _column(kind: str, name: str) -> sa.ColumnElement[Any]:
         return joined[name]
     if name == "status":
         return STATUS[kind]
+    if name == "suspend_reason" and kind == "hot":
+        return SUSPEND_REASON
     if name in table.c:
         return table.c[name]
     if name == "open_children":
@@ -92,6 +98,13 @@ def status_is(kind: str, status: Status) -> sa.ColumnElement[bool]:
     if kind == "final":
         return task_final.c.status == status.value
     return task.c.state.in_(PENDING if status is Status.PENDING else (status.value,))
+
+
+def suspend_reason_is(kind: str, reason: str) -> sa.ColumnElement[bool]:
+    """The filter that a task is suspended for a reason; a parent that waits for its children has one, too."""
+    if kind == "final":
+        return sa.false()
+    return sa.and_(task.c.state == sa.text("'suspended'"), SUSPEND_REASON == reason)
 
 
 def in_workflow(table: sa.Table, root_id: int) -> sa.ColumnElement[bool]:

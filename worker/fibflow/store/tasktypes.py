@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fibflow import encoding
-from fibflow.errors import NotFound
+from fibflow.errors import NotFound, UnknownTaskType
 from fibflow.model import Options, TaskType
 from fibflow.store.clock import micros, seconds
 from fibflow.store.database import Session, read, write
@@ -39,7 +39,7 @@ class Declaration:
 def declare_types(session: Session, declarations: Sequence[Declaration], source: str = "code") -> dict[str, int]:
     """Store what code (`source="code"`) or resources ("resource") declare; the ids by name."""
     for declaration in declarations:
-        _check(declaration)
+        check_declaration(declaration)
     names = [declaration.name for declaration in declarations]
     stored = _rows(session, names)
     _insert(session, [name for name in names if name not in stored], source)
@@ -49,7 +49,8 @@ def declare_types(session: Session, declarations: Sequence[Declaration], source:
     return {name: row["id"] for name, row in stored.items()}
 
 
-def _check(declaration: Declaration) -> None:
+def check_declaration(declaration: Declaration) -> None:
+    """Raise InvalidInput for a declaration that could not be stored."""
     encoding.text(declaration.name, "type", longest=253)
     encoding.check_options(declaration.options)
     encoding.optional_text(declaration.description, "description")
@@ -128,16 +129,27 @@ def _set_paused(session: Session, name: str, paused: bool) -> None:
 def types(session: Session) -> list[TaskType]:
     """The task types of the namespace, by name."""
     query = sa.select(task_type).where(task_type.c.namespace == session.namespace).order_by(task_type.c.name)
-    return [
-        TaskType(
-            id=row["id"],
-            namespace=row["namespace"],
-            name=row["name"],
-            source=row["source"],
-            description=row["description"],
-            options=options_of(row),
-            max_concurrent_tasks=row["max_concurrent_tasks"],
-            paused=row["paused"] or row["suspended"],
-        )
-        for row in session.connection.execute(query).mappings()
-    ]
+    return [_task_type(row) for row in session.connection.execute(query).mappings()]
+
+
+@read
+def type_named(session: Session, name: str) -> TaskType:
+    """A task type. Raises UnknownTaskType."""
+    named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
+    row = session.connection.execute(sa.select(task_type).where(named)).mappings().first()
+    if row is None:
+        raise UnknownTaskType(name, session.namespace)
+    return _task_type(row)
+
+
+def _task_type(row: sa.RowMapping) -> TaskType:
+    return TaskType(
+        id=row["id"],
+        namespace=row["namespace"],
+        name=row["name"],
+        source=row["source"],
+        description=row["description"],
+        options=options_of(row),
+        max_concurrent_tasks=row["max_concurrent_tasks"],
+        paused=row["paused"] or row["suspended"],
+    )

@@ -1,0 +1,146 @@
+"""What a handler tells while it runs: progress, which the task shows, and checkpoints; both are events."""
+
+from typing import Any
+
+import pytest
+
+from fibflow import Status, child
+from fibflow.errors import InvalidInput
+from fix_semantics import Gate, serving
+
+
+def told(workplace, task_id, type="task_progress"):
+    return workplace.client.events(task_id, types=[type]).items
+
+
+def shown(task):
+    return task.current_stage_name, task.progress_text, task.progress_percent
+
+
+def test_progress_updates_the_snapshot_and_leaves_an_event(workplace):
+    gate, seen = Gate(), []
+
+    async def reporting(ctx, payload):
+        if ctx.attempt == 1:
+            seen.append(await ctx.progress("loading", stage_name="load", percent=10, message=" begun ", metadata={"rows": 7}))
+            await ctx.progress(percent=50)
+            await ctx.progress(stage_name="transform")
+            await ctx.progress(" storing\n", metadata={"progress_text": "mine"})
+            raise RuntimeError("broken on purpose")
+        await gate.passed()
+        await ctx.progress(percent=100)
+
+    worker = workplace.start(serving(reporting=reporting))
+    task_id = workplace.client.enqueue("reporting")
+    gate.reached()
+    again = workplace.client.get(task_id)
+    assert (again.attempt, *shown(again)) == (2, "transform", "storing", 50)  # what the first attempt told
+    lease = [row.expires_at - row.renewed_at for row in workplace.client.workers()]
+    gate.open()
+    done = workplace.ended(task_id)
+    assert shown(done) == ("transform", "storing", 100)
+    assert seen == [None]
+    first, second, third, fourth, last = told(workplace, task_id)
+    assert [event.message for event in (first, second, third, fourth)] == [
+        "begun",
+        "task progress updated",
+        "transform",
+        "storing",
+    ]
+    assert first.metadata == {"progress_text": "loading", "stage_name": "load", "progress_percent": 10, "rows": 7}
+    assert (second.metadata, fourth.metadata) == ({"progress_percent": 50}, {"progress_text": "storing"})
+    assert (first.from_status, first.to_status) == (Status.RUNNING, Status.RUNNING)
+    assert (first.attempt, last.attempt, first.worker_id, first.stage) == (1, 2, worker.worker_id, 0)
+    assert lease == [row.expires_at - row.renewed_at for row in workplace.client.workers()]
+
+
+def test_progress_moves_no_deadline_and_renews_no_lease(workplace):
+    seen = []
+
+    async def reporting(ctx, payload):
+        for percent in (1, 2):
+            seen.append((workplace.client.get(ctx.id).deadline_at, workplace.client.workers()[0].expires_at))
+            await ctx.progress(percent=percent)
+            await ctx.checkpoint("told")
+
+    workplace.start(serving(reporting=reporting), heartbeat_interval=3600)
+    workplace.outcome("reporting")
+    assert seen[0] == seen[1]
+
+
+def test_a_checkpoint_is_an_event_with_its_code(workplace):
+    with_stage = []
+
+    async def reporting(ctx, payload):
+        if ctx.stage == 0:
+            return ctx.spawn([child("checking")])
+        await ctx.checkpoint("rows_loaded", message=" all of them ", metadata={"rows": 7, "code": "mine", "stage": 9})
+        await ctx.checkpoint(" rows_stored ")
+        for name, value in {"stage": 9, "worker_id": 9, "event_time": 9}.items():
+            with pytest.raises(TypeError, match=name):
+                await ctx.checkpoint("falsified", **{name: value})
+            with_stage.append(name)
+
+    def checking(ctx, payload):
+        ctx.checkpoint("checked")
+
+    worker = workplace.start(serving(reporting=reporting, checking=checking))
+    done = workplace.outcome("reporting")
+    assert done.status is Status.COMPLETED and with_stage == ["stage", "worker_id", "event_time"]
+    first, second = told(workplace, done.id, "task_checkpoint")
+    assert (first.message, first.metadata) == ("all of them", {"rows": 7, "stage": 9, "code": "rows_loaded"})
+    assert (second.message, second.metadata) == ("rows_stored", {"code": "rows_stored"})
+    assert (first.worker_id, first.stage, first.attempt) == (worker.worker_id, 1, 2)
+    assert (first.from_status, first.to_status) == (Status.RUNNING, Status.RUNNING)
+    assert shown(done) == (None, None, None)
+    (checked,) = told(workplace, workplace.children(done.id)[0], "task_checkpoint")
+    assert checked.metadata == {"code": "checked"}
+
+
+PROGRESS: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+    ((), {}, "says nothing; give a text, a stage_name or a percent"),
+    ((), {"message": "only this"}, "says nothing"),
+    ((7,), {}, "text: 7 is not text"),
+    (("  ",), {}, "text: '  ' is empty"),
+    ((), {"stage_name": " "}, "stage_name: ' ' is empty"),
+    ((), {"stage_name": "Load It"}, "stage_name: 'Load It' is not lowercase snake_case"),
+    ((), {"stage_name": 7}, "stage_name: 7 is not text"),
+    ((), {"percent": -1}, "percent: -1 is not between 0 and 100"),
+    ((), {"percent": 101}, "percent: 101 is not between 0 and 100"),
+    ((), {"percent": float("nan")}, "percent: nan is not a whole number"),
+    ((), {"percent": "50"}, "percent: '50' is not a whole number"),
+    ((), {"percent": True}, "percent: True is not a whole number"),
+    (("t",), {"message": ""}, "message: '' is empty"),
+    (("t",), {"message": 7}, "message: 7 is not text"),
+    (("t",), {"metadata": [1]}, "metadata: [1] is not an object"),
+    (("t",), {"metadata": {"n": {1}}}, "metadata: {'n': {1}} is not JSON"),
+]
+CHECKPOINTS: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+    ((None,), {}, "code: None is not text"),
+    (("",), {}, "code: '' is empty"),
+    (("Rows Loaded",), {}, "code: 'Rows Loaded' is not lowercase snake_case"),
+    (("c",), {"message": " "}, "message: ' ' is empty"),
+    (("c",), {"metadata": "text"}, "metadata: 'text' is not an object"),
+]
+
+
+def test_what_progress_and_checkpoints_cannot_mean_is_refused(workplace):
+    async def awaited(ctx, payload):
+        for method, cases in ((ctx.progress, PROGRESS), (ctx.checkpoint, CHECKPOINTS)):
+            for positional, named, said in cases:
+                with pytest.raises(InvalidInput) as refusal:
+                    await method(*positional, **named)
+                assert said in str(refusal.value)
+
+    def called(ctx, payload):
+        for method, cases in ((ctx.progress, PROGRESS), (ctx.checkpoint, CHECKPOINTS)):
+            for positional, named, said in cases:
+                with pytest.raises(InvalidInput) as refusal:
+                    method(*positional, **named)
+                assert said in str(refusal.value)
+
+    workplace.start(serving(awaited=awaited, called=called))
+    for type in ("awaited", "called"):
+        done = workplace.outcome(type, max_attempts=1)
+        assert done.error is None
+        assert workplace.events(done.id) == ["created", "claimed", "started", "completed"]

@@ -1,0 +1,196 @@
+"""Handlers: what may be one, what its type's tasks get from it, and what changes when it is replaced or removed."""
+
+import functools
+
+import pytest
+
+from fibflow import App, NewTask, Options, Status, child
+from fibflow.errors import InvalidInput, UnknownTaskType
+from fibflow_worker.runtime import Settings, Worker
+from fix_semantics import QUICK, Gate, serving, until
+
+OPTIONS = {"timeout": 7.0, "max_attempts": 5, "backoff": 2.0, "backoff_factor": 3.0, "max_backoff": 9.0, "priority": 4}
+
+
+async def echo(ctx, payload):
+    return payload
+
+
+def test_options_of_a_type_apply_to_its_tasks(workplace):
+    app = App(timeout=11)
+
+    @app.task("decorated", **OPTIONS, max_concurrent_tasks=2, description="Tells what it is told.")
+    async def decorated(ctx, payload):
+        return ["decorated", ctx.timeout, ctx.max_attempts, ctx.priority]
+
+    async def added(ctx, payload):
+        return ["added", ctx.timeout, ctx.max_attempts, ctx.priority]
+
+    for name in ("added", "added_too"):
+        app.add(name, added)
+    workplace.start(app)
+    done = workplace.outcome("decorated")
+    assert done.result == ["decorated", 7.0, 5, 4]
+    assert {name: getattr(done, name) for name in OPTIONS} == OPTIONS
+    assert [workplace.outcome(name).result for name in ("added", "added_too")] == [["added", 11.0, 3, 0]] * 2
+    assert workplace.client.type("decorated").max_concurrent_tasks == 2
+    assert decorated.__name__ == "decorated"  # it stays what it was
+
+
+def test_where_a_handler_runs_follows_from_what_it_is_or_is_told():
+    def plain(ctx, payload):
+        return None
+
+    app = App()
+    app.add("loop", echo)
+    app.add("thread", plain)
+    app.add("process", plain, run_in="process")
+    assert {name: handler.run_in for name, handler in app.handlers.items()} == {name: name for name in app.handlers}
+    with pytest.raises(InvalidInput, match="run_in: 'process' does not fit this function; it runs in the loop"):
+        app.add("loop", echo, run_in="process")
+
+
+NO_HANDLERS = {
+    "a number": lambda app: app.add("wrong", 7),
+    "nothing": lambda app: app.add("wrong", None),
+    "an object": lambda app: app.add("wrong", {"handler": echo}),
+    "a schema": lambda app: app.add("wrong", echo, parameters={"type": "object"}),
+    "another schema": lambda app: app.add("wrong", echo, output={}),
+    "a tag": lambda app: app.add("wrong", echo, tag="t"),
+    "no attempts": lambda app: app.add("wrong", echo, max_attempts=0),
+    "no name": lambda app: app.add(" ", echo),
+    "a strange place": lambda app: app.add("wrong", echo, run_in="cloud"),
+}
+
+
+@pytest.mark.parametrize("what", NO_HANDLERS)
+def test_something_that_is_no_handler_is_refused(what):
+    app = serving(work=echo)
+    before = app.handlers
+    with pytest.raises(InvalidInput):
+        NO_HANDLERS[what](app)
+    assert app.handlers is before
+
+
+def test_a_payload_is_checked_by_the_hints_of_its_handler(workplace):
+    async def counting(ctx, n: int, unit: str = "apples"):
+        return [n, unit]
+
+    async def taking_all(ctx, n: int, **others: object):
+        return [n, others]
+
+    workplace.start(serving(counting=counting, taking_all=taking_all, echo=echo))
+    assert workplace.outcome("counting", {"n": 3}).result == [3, "apples"]
+    assert workplace.outcome("taking_all", {"n": 3, "unit": "pears"}).result == [3, {"unit": "pears"}]
+    assert workplace.outcome("echo", {"anything": [1]}).result == {"anything": [1]}
+    for payload, said in (({"n": "many"}, "n: 'many' does not fit the handler"), ({"n": 3, "m": 1}, "m: 1 does not fit")):
+        wrong = workplace.outcome("counting", payload)
+        assert (wrong.status, wrong.attempt) == (Status.PERMANENTLY_FAILED, 1)
+        assert said in wrong.error
+
+
+# ── at run time ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_replaced_handler_serves_the_next_attempt(workplace):
+    gate, app = Gate(), App()
+
+    async def version(number, ctx, do):
+        if do == "wait" and number == 1:
+            await gate.passed()
+        if do == "fail" and number == 1:
+            await gate.passed()
+            raise RuntimeError("broken on purpose")
+        if do == "ask" and ctx.stage == 0:
+            return ctx.suspend(reason="awaiting_approval")
+        if do == "spawn" and ctx.stage == 0:
+            await gate.passed()
+            return ctx.spawn([child("work", {"do": "tell"})])
+        return [number, *(part.result for part in ctx.children)]
+
+    def use(number, **options):
+        async def handler(ctx, do: str):
+            return await version(number, ctx, do)
+
+        app.add("work", handler, **options)
+
+    use(1)
+    workplace.start(app, slots=5)
+    ids = {do: workplace.client.enqueue("work", {"do": do}) for do in ("wait", "fail", "ask", "spawn")}
+    paused = workplace.client.enqueue("work", {"do": "tell"}, delay=3600)
+    workplace.client.pause(paused)
+    workplace.becomes(ids["ask"], Status.SUSPENDED)
+    until(lambda: workplace.client.tasks(status="running").total == 3)
+    use(2, timeout=33)
+    until(lambda: workplace.client.type("work").options.timeout == 33)
+    gate.open()
+    workplace.client.resume(ids["ask"])
+    workplace.client.resume(paused)
+    workplace.move_clock(3600)
+    results = {do: workplace.ended(task_id).result for do, task_id in ids.items()}
+    assert results == {"wait": [1], "fail": [2], "ask": [2], "spawn": [2, [2]]}
+    assert workplace.ended(paused).result == [2]
+    (spawned,) = workplace.client.tasks(parent_id=ids["spawn"]).items
+    assert (spawned.timeout, workplace.client.get(ids["wait"]).timeout) == (33.0, 60.0)
+
+
+def test_a_removed_handler_finishes_its_attempt_and_gets_no_more(workplace):
+    gate = Gate()
+
+    async def held(ctx, payload):
+        await gate.passed()
+        return "finished"
+
+    app = serving(held=held, other=echo, third=echo)
+    worker = workplace.start(app)
+    running = workplace.client.enqueue("held")
+    gate.reached()
+    assert [app.remove("held"), app.remove("held"), app.remove(["other", "third", "nobody"])] == [1, 0, 2]
+    waiting = workplace.client.enqueue("held")
+    gate.open()
+    assert workplace.ended(running).result == "finished"
+    workplace.beats(worker.worker_id)
+    assert workplace.client.get(waiting).status is Status.PENDING
+    peer = workplace.start(serving(held=held))
+    assert workplace.ended(waiting).worker_id == peer.worker_id
+    workplace.stop(peer)
+    later = workplace.client.enqueue("held")
+    app.add("held", held)
+    assert workplace.ended(later).worker_id == worker.worker_id
+
+
+def test_registering_does_not_resume_a_paused_worker(workplace):
+    app = serving(work=echo)
+    worker = Worker(app, workplace.connections(), Settings(**QUICK))
+    worker.pause()
+    workplace.run(worker)
+    app.add("added", echo)
+    app.sync(workplace.database)
+    ids = workplace.client.enqueue_many([NewTask("work"), NewTask("added")])
+    app.remove("work")
+    app.add("work", echo)
+    workplace.beats(worker.worker_id)
+    assert [workplace.client.get(task_id).status for task_id in ids] == [Status.PENDING] * 2
+    workplace.tell(worker.resume)
+    assert [workplace.ended(task_id).status for task_id in ids] == [Status.COMPLETED] * 2
+
+
+def test_a_type_tells_its_description(workplace):
+    app = serving(plain=echo)
+    app.add("described", functools.partial(echo), description="Tells what it is told.", timeout=7)
+    app.sync(workplace.database)
+    described, plain = workplace.client.type("described"), workplace.client.type("plain")
+    assert (described.name, described.description, described.options) == (
+        "described",
+        "Tells what it is told.",
+        Options(timeout=7.0),
+    )
+    assert (plain.name, plain.description, plain.options, plain.source) == ("plain", None, Options(), "code")
+    assert workplace.client.types() == [described, plain]
+    assert not [name for name in described.__dataclass_fields__ if "schema" in name]
+    with pytest.raises(UnknownTaskType, match="'nobody' is not a task type of namespace 'default'"):
+        workplace.client.type("nobody")
+    elsewhere = workplace.connections("elsewhere")
+    with pytest.raises(UnknownTaskType):
+        elsewhere.call(type(workplace.client).type.verb, "plain")
+    elsewhere.close()
