@@ -36,10 +36,23 @@ def spawn(session: Session, worker_id: int, ending: Ending, children: Sequence[N
         return settle(session, worker_id, [ending])
     end_attempts(session, [ending])
     ids = insert_tasks(session, children, _parentage(row))
-    metadata = encoding.metadata({"count": len(ids), "first": ids[0], "last": ids[-1]})
-    note = Note("task_subtasks_created", ENDS, metadata=metadata)
+    note = Note("task_subtasks_created", ENDS, metadata=_created(row, ids, children))
     session.connection.execute(sa.insert(event), [stored_note(note, row, session.now(), "suspended")])
     return []
+
+
+NAMED_CHILDREN = 1000
+"""So many of its children's ids are in the event of a spawn; all of them are found by their parent."""
+
+
+def _created(row: Row, ids: Sequence[int], children: Sequence[NewTask]) -> str | None:
+    told = {
+        "child_count": len(ids),
+        "child_task_ids": ids[:NAMED_CHILDREN],
+        "child_task_names": sorted({child.type for child in children}),
+        "generation": row["attempt"],
+    }
+    return encoding.metadata(told)
 
 
 def _parentage(row: Row) -> Parentage:
