@@ -154,10 +154,25 @@ def _matching(session: Session, where_to_look: Scope, filters: _Filters) -> sa.S
     return sa.select(rows).where(*filters.of(rows)).subquery("matching")
 
 
-def last_event_at(session: Session, where_to_look: Scope) -> int:
-    """When something last happened in scope, microseconds."""
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The events in scope, counted; when the last one was, and which workers they name."""
+
+    events: int
+    checkpoints: int
+    last_event_time: datetime
+    workers: tuple[WorkerId, ...]
+
+
+def totals(session: Session, where_to_look: Scope) -> Totals:
+    """All events in scope, in figures."""
     rows = history(session.namespace, where_to_look)
-    return int(session.connection.execute(sa.select(sa.func.max(rows.c.at))).scalar_one())
+    checkpoint = sa.case((rows.c.type == EventType.CHECKPOINT.value, 1))
+    counts = sa.select(sa.func.count(), sa.func.count(checkpoint), sa.func.max(rows.c.at))
+    events, checkpoints, last = session.connection.execute(counts.select_from(rows)).one()
+    named = sa.select(rows.c.worker_id).where(rows.c.worker_id.is_not(None)).distinct().order_by(rows.c.worker_id)
+    workers = tuple(WorkerId(worker_id) for worker_id in session.connection.execute(named).scalars())
+    return Totals(events, checkpoints, moment(last), workers)
 
 
 def to_event(row: sa.Row[Any]) -> Event:
