@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 import fibflow.store.attempts
 import fibflow.store.audit
@@ -23,8 +23,8 @@ import fibflow.store.retention
 import fibflow.store.summary
 import fibflow.store.tasktypes
 from fibflow.errors import DatabaseUnavailable
-from fibflow.model import Json, NewTask, Options, TaskId
-from fibflow.store.database import Database, Session, statement
+from fibflow.model import ConcurrencyPolicy, Json, MissedRunPolicy, NewTask, Options, TaskId
+from fibflow.store.database import Database, Session, statement, write
 from fibflow.store.opening import Place, opened
 
 P = ParamSpec("P")
@@ -53,6 +53,45 @@ def enqueue_task(
     return fibflow.store.enqueue.enqueue(session, NewTask(type, given, tag=tag, delay=delay, run_at=run_at, options=options))
 
 
+@write
+def put_cron(
+    session: Session,
+    name: str,
+    type: str,
+    schedule: str,
+    payload: Json = None,
+    *,
+    missed_run_policy: MissedRunPolicy | str = MissedRunPolicy.RUN_LATEST,
+    concurrency_policy: ConcurrencyPolicy | str = ConcurrencyPolicy.FORBID,
+    pause_on_failure: bool = True,
+    suspended: bool = False,
+    priority: int | None = None,
+    tag: str | None = None,
+    timeout: float | None = None,
+    max_attempts: int | None = None,
+    backoff: float | None = None,
+    backoff_factor: float | None = None,
+    max_backoff: float | None = None,
+) -> int:
+    """Declare a cron task, or change the one of this name; its id. Its tasks get the payload, the tag and the options.
+
+    Durations in seconds. Raises InvalidInput, UnknownTaskType.
+    """
+    declaration = fibflow.store.cron.CronDeclaration(
+        name,
+        type,
+        schedule,
+        {} if payload is None else payload,
+        tag,
+        Options(timeout, max_attempts, backoff, backoff_factor, max_backoff, priority),
+        missed_run_policy,
+        concurrency_policy,
+        pause_on_failure,
+        suspended,
+    )
+    return fibflow.store.cron.put_cron(session, declaration)
+
+
 class Method(Generic[P, R]):
     """A verb as a client's method: it returns when it is done, or, of an AsyncClient, is awaited."""
 
@@ -67,7 +106,29 @@ class Method(Generic[P, R]):
     @overload
     def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Awaitable[R]]: ...
     def __get__(self, client: Client | AsyncClient | None, owner: type) -> Any:
-        return self.verb if client is None else partial(client.do, self.verb)
+        return self.verb if client is None else self.bound(client)
+
+    def bound(self, client: Client | AsyncClient) -> Any:
+        """The method of a client."""
+        return partial(client.do, self.verb)
+
+
+class Batch(Protocol):
+    """What one batch of a larger work gives."""
+
+    @property
+    def more(self) -> bool: ...
+    def __add__(self, following: Self, /) -> Self: ...
+
+
+B = TypeVar("B", bound=Batch)
+
+
+class Batches(Method[P, B]):
+    """A verb that does a bounded part of its work, as a method that does all of it; the batches added up."""
+
+    def bound(self, client: Client | AsyncClient) -> Any:
+        return partial(client.do_all, self.verb)
 
 
 class Verbs:
@@ -95,14 +156,14 @@ class Verbs:
     types = Method(fibflow.store.tasktypes.types)
     pause_type = Method(fibflow.store.tasktypes.pause_type)
     resume_type = Method(fibflow.store.tasktypes.resume_type)
-    put_cron = Method(fibflow.store.cron.put_cron)
+    put_cron = Method(put_cron)
     delete_cron = Method(fibflow.store.cron.delete_cron)
     pause_cron = Method(fibflow.store.cron.pause_cron)
     resume_cron = Method(fibflow.store.cron.resume_cron)
     crons = Method(fibflow.store.cron.crons)
     ticks = Method(fibflow.store.cron.ticks)
-    prune = Method(fibflow.store.retention.prune)
-    delete = Method(fibflow.store.retention.delete)
+    prune = Batches(fibflow.store.retention.prune)
+    delete = Batches(fibflow.store.retention.delete)
 
     def __init__(self, database: Place = None, *, namespace: str | None = None) -> None:
         self._database = opened(database, namespace)
@@ -128,6 +189,13 @@ class Client(Verbs):
         """Run a verb of the store."""
         return self.database.call(verb, *args, **kwargs)
 
+    def do_all(self, verb: Callable[Concatenate[Session, P], B], *args: P.args, **kwargs: P.kwargs) -> B:
+        """Run a verb until it has no more to do."""
+        total = self.do(verb, *args, **kwargs)
+        while total.more:
+            total += self.do(verb, *args, **kwargs)
+        return total
+
     def migrate(self) -> str:
         """Bring the database to the newest schema; its version."""
         return fibflow.store.migrate.migrate(self.database)
@@ -151,6 +219,13 @@ class AsyncClient(Verbs):
     async def do(self, verb: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb of the store."""
         return await self.database.run(verb, *args, **kwargs)
+
+    async def do_all(self, verb: Callable[Concatenate[Session, P], B], *args: P.args, **kwargs: P.kwargs) -> B:
+        """Run a verb until it has no more to do."""
+        total = await self.do(verb, *args, **kwargs)
+        while total.more:
+            total += await self.do(verb, *args, **kwargs)
+        return total
 
     async def migrate(self) -> str:
         """Bring the database to the newest schema; its version."""

@@ -64,8 +64,8 @@ class CronDeclaration:
     payload: Json = field(default_factory=dict)
     tag: str | None = None
     options: Options = field(default_factory=Options)
-    missed_run_policy: MissedRunPolicy = MissedRunPolicy.RUN_LATEST
-    concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
+    missed_run_policy: MissedRunPolicy | str = MissedRunPolicy.RUN_LATEST
+    concurrency_policy: ConcurrencyPolicy | str = ConcurrencyPolicy.FORBID
     pause_on_failure: bool = True
     suspended: bool = False
 

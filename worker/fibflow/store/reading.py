@@ -163,6 +163,8 @@ def statistics(
     session: Session, *, tag: str | None = None, type: str | None = None, status: Status | str | None = None
 ) -> list[Statistic]:
     """Counts by tag, type and status, in that order; what has no tag comes first. Raises InvalidInput."""
+    encoding.optional_text(tag, "tag")
+    encoding.optional_text(type, "type")
     chosen = optional_member(Status, status, "status")
     branches = []
     for kind in kinds_of(chosen):
