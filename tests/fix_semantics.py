@@ -9,15 +9,21 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pytest
+import sqlalchemy as sa
 
-from fibflow import App, Client, Status
+from fibflow import App, Client, Outcome, Status
+from fibflow.errors import LeaseLost
+from fibflow.lifecycle import Facts, Next, ended
 from fibflow.model import FINAL, Task, TaskId
-from fibflow.store import claim, leases
-from fibflow.store.database import Database
+from fibflow.store import claim, leases, settle
+from fibflow.store.database import Database, Session, write
+from fibflow.store.ending import Ending
+from fibflow.store.tables import worker
 from fibflow_worker.runtime import Settings, Worker
 from fix_database import move_clock
 
@@ -35,6 +41,14 @@ def until(condition: Callable[[], R], seconds: float = PATIENCE) -> R:
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
     return held
+
+
+def serving(**handlers: Callable[..., Any]) -> App:
+    """An application with these handlers, each of the type that its name says."""
+    app = App()
+    for name, function in handlers.items():
+        app.add(name, function)
+    return app
 
 
 class Gate:
@@ -79,17 +93,17 @@ class Workplace:
         """A worker that serves the app, registered and running; its types are declared."""
         connections = self.connections(namespace)
         app.sync(connections)
-        worker = Worker(app, connections, Settings(**QUICK | settings))
-        self.running[worker] = asyncio.run_coroutine_threadsafe(worker.run(), self.loop)
-        until(lambda: worker.worker_id or self.running[worker].done())
-        if self.running[worker].done():
-            self.running[worker].result()
-        return worker
+        started = Worker(app, connections, Settings(**QUICK | settings))
+        self.running[started] = asyncio.run_coroutine_threadsafe(started.run(), self.loop)
+        until(lambda: started.worker_id or self.running[started].done())
+        if self.running[started].done():
+            self.running[started].result()
+        return started
 
-    def stop(self, worker: Worker) -> None:
+    def stop(self, running: Worker) -> None:
         """Stop a worker, and wait until it has drained."""
-        self.tell(worker.stop)
-        self.running[worker].result(PATIENCE)
+        self.tell(running.stop)
+        self.running[running].result(PATIENCE)
 
     def tell(self, method: Callable[[], R]) -> R:
         """Call a method of a worker where it runs."""
@@ -128,10 +142,10 @@ class Workplace:
     def move_clock(self, seconds: float) -> None:
         """Step the database's clock on for everybody."""
         move_clock(self.database, seconds)
-        for worker in self.running:
-            worker.database.close()
-            if worker.database.postgresql:
-                self.within(worker.database.async_engine.dispose())
+        for started in self.running:
+            started.database.close()
+            if started.database.postgresql:
+                self.within(started.database.async_engine.dispose())
 
     # ── a worker moved by hand ────────────────────────────────────────────────────────────────────────────────────
 
@@ -151,6 +165,30 @@ class Workplace:
         assert row.id == task_id
         return row
 
+    def settled(
+        self, worker_id: int, row: Any, outcome: Outcome = Outcome.COMPLETED, after: Next | None = None, **parts: Any
+    ) -> list[LeaseLost]:
+        """This worker ends an attempt; the refusal, if it is stale."""
+        following = after or ended(Facts(), outcome)
+        ending = Ending(row.id, row.attempt, worker_id, outcome, following, **parts)
+        return self.database.call(settle.settle, worker_id, [ending])
+
+    def evict(self, worker_id: int, status: str = "reaped") -> None:
+        """Take the lease away from a worker, and leave its tasks where they are."""
+        lost = sa.update(worker).where(worker.c.id == worker_id).values(status=status, ended_at=worker.c.renewed_at)
+        self.database.call(_execute, lost)
+
+    # ── what fails ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def refusing(self, table: str, condition: str) -> Iterator[None]:
+        """As long as it lasts, the database refuses every update to a row NEW that meets the condition."""
+        for statement in _REFUSE[self.database.postgresql]:
+            self.database.call(_execute, sa.text(statement.format(table=table, condition=condition)))
+        yield
+        for statement in _ACCEPT[self.database.postgresql]:
+            self.database.call(_execute, sa.text(statement.format(table=table)))
+
     # ── what is told of a task ────────────────────────────────────────────────────────────────────────────────────
 
     def events(self, task_id: int) -> list[str]:
@@ -166,6 +204,28 @@ class Workplace:
         return [task.id for task in self.client.tasks(parent_id=task_id).items]
 
 
+@write
+def _execute(session: Session, statement: sa.Executable) -> None:
+    session.connection.execute(statement)
+
+
+_REFUSE = {
+    False: [
+        "CREATE TRIGGER refuse BEFORE UPDATE ON {table} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'refused on purpose'); END"
+    ],
+    True: [
+        "CREATE FUNCTION fibflow.refuse() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'refused on purpose'; END $$",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON fibflow.{table} FOR EACH ROW WHEN ({condition})"
+        " EXECUTE FUNCTION fibflow.refuse()",
+    ],
+}
+_ACCEPT = {
+    False: ["DROP TRIGGER refuse"],
+    True: ["DROP TRIGGER refuse ON fibflow.{table}", "DROP FUNCTION fibflow.refuse"],
+}
+
+
 @pytest.fixture
 def workplace(database: Database, database_url: str) -> Iterator[Workplace]:
     """A place for workers on a migrated database, once for each kind; they are stopped when the test is over."""
@@ -175,16 +235,19 @@ def workplace(database: Database, database_url: str) -> Iterator[Workplace]:
     place = Workplace(database, database_url, loop)
     try:
         yield place
-    finally:
         place.within(_close(place))
+    finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
 async def _close(place: Workplace) -> None:
-    for worker in place.running:
-        worker.stop()
-    await asyncio.gather(*map(asyncio.wrap_future, place.running.values()), return_exceptions=True)
-    for worker in place.running:
-        await worker.database.aclose()
+    """A worker that ended with an exception fails the test, whatever the test saw of it."""
+    for started in place.running:
+        started.stop()
+    ended = await asyncio.gather(*map(asyncio.wrap_future, place.running.values()), return_exceptions=True)
+    for started in place.running:
+        await started.database.aclose()
+    for error in filter(None, ended):
+        raise error

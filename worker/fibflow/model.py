@@ -106,6 +106,9 @@ DEFAULT_PRIORITY = 0
 INTERRUPTION_BUDGET = 10
 """So many attempts may be lost with their workers; one more, and the task is taken to be what kills them."""
 
+AWAITING_SUBTASKS = "awaiting_subtasks"
+"""The suspend reason of a parent that waits for its children."""
+
 MAX_JSON = 1 << 20
 """Bytes of a payload, a result or a context."""
 MAX_ERROR = 64 << 10

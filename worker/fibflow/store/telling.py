@@ -1,7 +1,7 @@
 """What an event says: its sentence, and the fields that are its metadata. Pure.
 
-Stored events bring both along. For what is derived, METADATA and SENTENCES say what it tells, one type a line; which
-rows there are is the story of derived.py.
+A stored event brings along what nothing else tells. The rest is in METADATA and SENTENCES, one type a line; which rows
+there are is the story of derived.py.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ def message_of(row: Row) -> str | None:
 
 def metadata_of(row: Row) -> Metadata | None:
     """What the event is about, in fields."""
-    derived = METADATA.get(row.type)
-    stored: Metadata | None = encoding.decode(row.metadata)
-    return stored if derived is None or row.event_id else derived(row)
+    told = METADATA.get(row.type)
+    return encoding.decode(row.metadata) if told is None else told(row)
 
 
 SENTENCES = {
@@ -75,6 +74,17 @@ def _permanently_failed(row: Row) -> Metadata:
     return {"error": row.message, "failures": row.failures + counted, "retry_exhausted": exhausted}
 
 
+def _suspended(row: Row) -> Metadata:
+    """The message is the reason; the metadata that the handler gave is beside it."""
+    return {**(encoding.decode(row.metadata) or {}), "suspend_reason": row.message}
+
+
+def _resumed(row: Row) -> Metadata:
+    """A person's resume is stored with its reason; the end of the last child needs none."""
+    stored: Metadata | None = encoding.decode(row.metadata)
+    return stored or {"resume_reason": "children_completed"}
+
+
 def _stale(row: Row) -> Metadata:
     return {"fence": row.attempt, "verb": row.verb, "count": row.count}
 
@@ -86,6 +96,8 @@ METADATA: dict[str, Callable[[Row], Metadata]] = {
     EventType.TIMED_OUT: _timed_out,
     EventType.RETRY_SCHEDULED: _retry_scheduled,
     EventType.PERMANENTLY_FAILED: _permanently_failed,
+    EventType.SUSPENDED: _suspended,
+    EventType.RESUMED: _resumed,
     EventType.STALE_WRITE_REJECTED: _stale,
 }
 
