@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from fibflow import Client, NewTask, Outcome
 from fibflow.lifecycle import Next, after_failure, after_release, ended
 from fibflow.model import WorkerId
-from fibflow.store import claim, leases, record, settle
+from fibflow.store import claim, leases, outlook, record, settle
+from fibflow.store.claim import Claimed
 from fibflow.store.database import Database, Session, write
 from fibflow.store.ending import Ending
 from fibflow.store.notes import ENDS, Note
@@ -44,60 +45,60 @@ class Hand:
 
     # ── attempts ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def claim(self, type: str = "work", limit: int = 1) -> list[Any]:
-        """What is due of a type; the rows are attempts now."""
-        self.database.call(claim.promote)
+    def claim(self, type: str = "work", limit: int = 1) -> list[Claimed]:
+        """What is due of a type, attempts now."""
+        self.database.call(outlook.promote)
         (kind,) = (kind for kind in self.client.types() if kind.name == type)
         return list(self.database.call(claim.claim, self.worker_id, [claim.Lane(kind.id, limit)], limit))
 
-    def take(self, type: str = "work", payload: Any = None, **options: Any) -> Any:
+    def take(self, type: str = "work", payload: Any = None, **options: Any) -> Claimed:
         """A new task's first attempt."""
         task_id = self.client.enqueue(type, payload, **options)
         return self.again(task_id, type)
 
-    def again(self, task_id: int, type: str = "work") -> Any:
+    def again(self, task_id: int, type: str = "work") -> Claimed:
         """The next attempt of a task that is due."""
         (row,) = self.claim(type)
         assert row.id == task_id
         return row
 
-    def complete(self, row: Any, result: str = "null") -> None:
+    def complete(self, row: Claimed, result: str = "null") -> None:
         self.end(row, Outcome.COMPLETED, result=result)
 
-    def fail(self, row: Any, error: str = "broken", *, retryable: bool = True, outcome: Outcome = Outcome.FAILED) -> None:
-        self.end(row, outcome, after_failure(leases.facts_of(row._mapping), retryable=retryable), error=error)
+    def fail(self, row: Claimed, error: str = "broken", *, retryable: bool = True, outcome: Outcome = Outcome.FAILED) -> None:
+        self.end(row, outcome, after_failure(row.facts, retryable=retryable), error=error)
 
-    def release(self, row: Any) -> None:
+    def release(self, row: Claimed) -> None:
         """Give a claim back, as a worker does that drains."""
-        self.end(row, Outcome.INTERRUPTED, after_release(leases.facts_of(row._mapping)))
+        self.end(row, Outcome.INTERRUPTED, after_release(row.facts))
 
-    def suspend(self, row: Any, reason: str = "approval", **parts: Any) -> None:
+    def suspend(self, row: Claimed, reason: str = "approval", **parts: Any) -> None:
         note = Note("task_suspended", ENDS, message=reason)
         self.end(row, Outcome.SUSPENDED, suspend_reason=reason, notes=(note,), **parts)
 
-    def spawn(self, row: Any, *children: NewTask) -> list[int]:
+    def spawn(self, row: Claimed, *children: NewTask) -> list[int]:
         """End the attempt with children; their ids."""
         note = Note("task_suspended", ENDS, message=f"waits for {len(children)} children")
         ending = self._ending(row, Outcome.SUSPENDED, None, children=len(children), notes=(note,))
         assert self.database.call(record.spawn, self.worker_id, ending, children) == []
         return [child.id for child in self.client.children(row.id)]
 
-    def report(self, row: Any, **told: Any) -> None:
+    def report(self, row: Claimed, **told: Any) -> None:
         """Report progress."""
         parts = dict.fromkeys(("text", "stage_name", "percent", "message", "metadata")) | told
         note, snapshot = record.progress_note(**parts)
         assert self.database.call(record.note_running, self.worker_id, row.id, row.attempt, note, snapshot) is None
 
-    def checkpoint(self, row: Any, code: str) -> None:
+    def checkpoint(self, row: Claimed, code: str) -> None:
         note = record.checkpoint_note(code, None, None)
         assert self.database.call(record.note_running, self.worker_id, row.id, row.attempt, note, {}) is None
 
-    def end(self, row: Any, outcome: Outcome, after: Next | None = None, **parts: Any) -> None:
+    def end(self, row: Claimed, outcome: Outcome, after: Next | None = None, **parts: Any) -> None:
         """End an attempt that is this worker's."""
         assert self.database.call(settle.settle, self.worker_id, [self._ending(row, outcome, after, **parts)]) == []
 
-    def _ending(self, row: Any, outcome: Outcome, after: Next | None, **parts: Any) -> Ending:
-        following = after or ended(leases.facts_of(row._mapping), outcome)
+    def _ending(self, row: Claimed, outcome: Outcome, after: Next | None, **parts: Any) -> Ending:
+        following = after or ended(row.facts, outcome)
         return Ending(row.id, row.attempt, self.worker_id, outcome, following, **parts)
 
     # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from fibflow import encoding
 from fibflow.errors import IllegalTransition, NotFound
 from fibflow.lifecycle import Next, Verb, check
-from fibflow.log import logger
+from fibflow.logs import logger
 from fibflow.model import Outcome, Status
 from fibflow.store.database import Session, write
 from fibflow.store.ending import SHARED, Ending, Row

@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from fibflow import encoding
 from fibflow import ticks as deciding
 from fibflow.errors import FibflowError, InvalidInput, NotFound, UnknownTaskType
-from fibflow.log import logger
+from fibflow.logs import logger
 from fibflow.model import (
     SECOND,
     ConcurrencyPolicy,

@@ -95,15 +95,22 @@ def _usual_age(session: Session) -> float:
 
 def _choices(statuses: Iterable[Status | str]) -> list[Choice]:
     """The roots that may go by their status."""
-    named = [statuses] if isinstance(statuses, str) else list(statuses)
-    chosen = {member(Status, status, "statuses") for status in named}
-    if not chosen:
-        raise InvalidInput("statuses", named, "is empty; name at least one status")
-    if wrong := sorted(chosen - FINAL - {Status.PAUSED}):
-        raise InvalidInput("statuses", wrong[0].value, "is not a status to prune; use final ones, or paused")
+    chosen = check_statuses(statuses)
     final = task_final.c.status.in_(sorted(status.value for status in chosen & FINAL))
     paused = [Choice(PAUSED_TASKS, [])] if Status.PAUSED in chosen else []
     return [Choice(FINAL_TASKS, [final]), *paused]
+
+
+def check_statuses(statuses: object, field: str = "statuses") -> set[Status]:
+    """The statuses whose workflows may go. Raises InvalidInput for none, and for others than final ones and paused."""
+    if not isinstance(statuses, Iterable) or isinstance(statuses, str):
+        raise InvalidInput(field, statuses, "is no list; name the statuses")
+    chosen = {member(Status, status, field) for status in statuses}
+    if not chosen:
+        raise InvalidInput(field, list(statuses), "is empty; name at least one status")
+    if wrong := sorted(chosen - FINAL - {Status.PAUSED}):
+        raise InvalidInput(field, wrong[0].value, "is not a status to prune; use final ones, or paused")
+    return chosen
 
 
 @write
