@@ -72,10 +72,12 @@ class Borrowed(Database):
         return await asyncio.to_thread(partial(self.call, verb, *args, **kwargs))
 
     def close(self) -> None:
-        """Its maker closes the engine."""
+        """Its maker closes the engine; beside an async one there may be one of our own for threads."""
+        if self._awaits:
+            super().close()
 
     async def aclose(self) -> None:
-        """Its maker closes the engine."""
+        self.close()
 
 
 def _with_our_transactions(engine: sa.Engine, clock: Clock) -> sa.Engine:
