@@ -92,6 +92,8 @@ def insert_tasks(
 
 
 def _alike(new: NewTask) -> _Alike:
+    if not isinstance(new, NewTask):
+        raise InvalidInput("tasks", new, "is not a task; give a NewTask, or child(...) in a handler")
     encoding.text(new.type, "type", longest=253)
     encoding.optional_text(new.tag, "tag", longest=253)
     encoding.check_options(new.options)
