@@ -25,6 +25,7 @@ from fibflow.model import FINAL, Task, TaskId
 from fibflow.model import Worker as WorkerRow
 from fibflow.store import claim, leases, settle
 from fibflow.store.database import Database, Session, write
+from fibflow.store.ending import Ending
 from fibflow.store.tables import worker as worker_table
 from fibflow_worker.runtime import Settings, Worker
 from fix_database import move_clock
@@ -185,7 +186,7 @@ class Workplace:
     ) -> list[LeaseLost]:
         """This worker ends an attempt; the refusal, if it is stale."""
         following = after or ended(Facts(), outcome)
-        ending = settle.Ending(row.id, row.attempt, worker_id, outcome, following, **parts)
+        ending = Ending(row.id, row.attempt, worker_id, outcome, following, **parts)
         return self.database.call(settle.settle, worker_id, [ending])
 
     def evict(self, worker_id: int, status: str = "reaped") -> None:

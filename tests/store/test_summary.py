@@ -7,7 +7,7 @@ import pytest
 from fibflow.errors import NotFound
 from fibflow.model import Attempt, Outcome, Status, TaskId, WorkerId
 from fibflow.store.clock import to_datetime
-from fibflow.store.summary import Member, critical_path, is_failed, slowest, stage_timings, workflow_summary
+from fibflow.store.summary import Member, critical_path, is_failed, slowest, timed, workflow_summary
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -25,7 +25,9 @@ def _attempt(task_id, number, start, length, stage=0):
 
 
 def _path(members, attempts):
-    return [(step.task_id, step.attempt, step.duration) for step in critical_path(members, attempts)]
+    path = critical_path(members, attempts)
+    assert path.duration == sum(step.duration for step in path.steps)
+    return [(step.task.id, step.attempt and step.attempt.attempt, step.duration) for step in path.steps]
 
 
 def test_the_critical_path_goes_down_the_longest_branch():
@@ -43,15 +45,14 @@ def test_a_tie_goes_to_the_lower_id():
     assert _path(members, [_attempt(3, 1, 0, None)]) == [(1, None, 0.0), (2, None, 0.0)]
 
 
-def test_the_five_slowest_that_ended():
+def test_the_five_slowest_and_open_ones_last():
     attempts = [_attempt(n, 1, 10 - n, 1) for n in range(1, 7)] + [_attempt(7, 1, 0, 9), _attempt(8, 1, 0, None)]
     assert [one.attempt.task_id for one in slowest(attempts)] == [7, 6, 5, 4, 3]
+    assert [one.attempt.task_id for one in slowest(attempts[5:])] == [7, 6, 8]
 
 
-def test_a_stage_is_open_while_an_attempt_of_it_is():
-    first, second = stage_timings([_attempt(1, 1, 0, 2), _attempt(1, 2, 5, 2), _attempt(1, 3, 9, None, stage=1)])
-    assert (first.stage, first.attempts, first.duration) == (0, 2, 7.0)
-    assert (second.stage, second.ended_at, second.duration) == (1, None, None)
+def test_no_duration_is_negative():
+    assert timed(_attempt(1, 1, 5, -2)).duration == 0.0
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,8 @@ def test_a_workflow_is_summed_up_from_its_rows(stored):
     stored.attempt(bad, 1, "failed", became="permanently_failed", started=80, ended=70)
 
     found = stored.call(workflow_summary, root)
-    assert (found.root_id, found.tasks, found.attempts, found.workers) == (root, 3, 3, (1, 2))
+    assert (found.root.id, found.tasks, found.attempts, found.workers) == (root, 3, 3, (1, 2))
+    assert (found.events, found.checkpoints, found.max_attempt) == (12, 0, 1)
     assert found.by_status == {Status.SUSPENDED: 1, Status.COMPLETED: 1, Status.PERMANENTLY_FAILED: 1}
     assert found.by_outcome == {Outcome.SUSPENDED: 1, Outcome.COMPLETED: 1, Outcome.FAILED: 1}
     assert (found.by_type, found.by_stage) == ({"t": 2, "u": 1}, {0: 3})
@@ -86,7 +88,8 @@ def test_a_workflow_is_summed_up_from_its_rows(stored):
     assert found.timing.last_event_time == found.timing.last_ended_at == to_datetime(stored.ago(60))
     assert found.timing.duration == 40.0
     assert [(one.id, one.error) for one in found.failed] == [(bad, "E")]
-    assert [step.task_id for step in found.critical_path] == [root, done]
+    assert [step.task.id for step in found.critical_path.steps] == [root, done]
+    assert [(one.attempt.stage, one.duration) for one in found.stages] == [(0, 5.0)]
     assert [one.attempt.task_id for one in found.slowest] == [done, bad, root]
 
 

@@ -25,7 +25,7 @@ from fibflow.model import FINAL, Json, Outcome, Page, Status
 T = TypeVar("T")
 TASK_ID = click.IntRange(1, (1 << 63) - 1)
 LARGEST_PAGE = 10_000
-PRUNED_AFTER = 7 * 24 * 3600.0
+PRUNABLE = sorted(str(status) for status in FINAL)
 placed = click.make_pass_decorator(Place, ensure=True)
 
 
@@ -255,27 +255,23 @@ def _answer(place: Place, found: list[Any], columns: dict[str, Callable[[Any], o
 
 
 @commands.command()
-@click.option("--age", type=float, default=PRUNED_AFTER, show_default=True, help="Seconds since the last task ended.")
+@click.option("--age", type=float, help="Seconds since the last task ended. [default: a day]")
 @click.option(
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice(sorted(str(status) for status in FINAL)),
-    default=("completed", "cancelled"),
+    type=click.Choice([*PRUNABLE, str(Status.PAUSED)]),
+    default=PRUNABLE,
     show_default=True,
     help="Of workflows whose first task ended so; may be given several times.",
 )
 @reading
 @placed
-def prune(place: Place, age: float, statuses: tuple[str, ...]) -> None:
+def prune(place: Place, age: float | None, statuses: tuple[str, ...]) -> None:
     """Delete workflows that ended long ago."""
-    total: dict[str, int] = {}
-    more = True
     with connected(place) as client:
-        while more:
-            pruned = asdict(client.prune(age=age, statuses=statuses))
-            more = pruned.pop("more")
-            total = {name: total.get(name, 0) + count for name, count in pruned.items()}
+        total = asdict(client.prune(age=age, statuses=statuses))
+    del total["more"]
     if place.json:
         output.json(total)
     else:

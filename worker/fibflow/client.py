@@ -1,14 +1,16 @@
 """The client: the store's verbs, in sync form and awaitable, from one list and one implementation.
 
-`Client` and `AsyncClient` have the same methods. A method's signature, errors and documentation are the verb's own, less
-its first argument. What a verb does is the story of store/.
+`Client` and `AsyncClient` have the same methods, those of `Verbs`. A method's signature, errors and documentation are the
+verb's own, less its first argument. What a verb does is the story of store/.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from functools import partial
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 import fibflow.store.attempts
 import fibflow.store.audit
@@ -21,8 +23,10 @@ import fibflow.store.reading
 import fibflow.store.retention
 import fibflow.store.summary
 import fibflow.store.tasktypes
-from fibflow.model import Json, NewTask, Options, TaskId
-from fibflow.store.database import Database, Session, statement
+from fibflow.errors import DatabaseUnavailable
+from fibflow.model import ConcurrencyPolicy, Json, MissedRunPolicy, NewTask, Options, TaskId
+from fibflow.store.database import Database, Session, statement, write
+from fibflow.store.opening import Place, opened
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,137 +54,195 @@ def enqueue_task(
     return fibflow.store.enqueue.enqueue(session, NewTask(type, given, tag=tag, delay=delay, run_at=run_at, options=options))
 
 
-class Sync(Generic[P, R]):
-    """A verb as a method that returns when it is done."""
+@write
+def put_cron(
+    session: Session,
+    name: str,
+    type: str,
+    schedule: str,
+    payload: Json = None,
+    *,
+    missed_run_policy: MissedRunPolicy | str = MissedRunPolicy.RUN_LATEST,
+    concurrency_policy: ConcurrencyPolicy | str = ConcurrencyPolicy.FORBID,
+    pause_on_failure: bool = True,
+    suspended: bool = False,
+    priority: int | None = None,
+    tag: str | None = None,
+    timeout: float | None = None,
+    max_attempts: int | None = None,
+    backoff: float | None = None,
+    backoff_factor: float | None = None,
+    max_backoff: float | None = None,
+) -> int:
+    """Declare a cron task, or change the one of this name; its id. Its tasks get the payload, the tag and the options.
+
+    Durations in seconds. Raises InvalidInput, UnknownTaskType.
+    """
+    declaration = fibflow.store.cron.CronDeclaration(
+        name,
+        type,
+        schedule,
+        {} if payload is None else payload,
+        tag,
+        Options(timeout, max_attempts, backoff, backoff_factor, max_backoff, priority),
+        missed_run_policy,
+        concurrency_policy,
+        pause_on_failure,
+        suspended,
+    )
+    return fibflow.store.cron.put_cron(session, declaration)
+
+
+class Method(Generic[P, R]):
+    """A verb as a client's method: it returns when it is done, or, of an AsyncClient, is awaited."""
 
     def __init__(self, verb: Callable[Concatenate[Session, P], R]) -> None:
         self.verb = verb
         self.__doc__ = verb.__doc__
 
     @overload
-    def __get__(self, client: None, owner: type) -> Sync[P, R]: ...
+    def __get__(self, client: None, owner: type) -> Callable[Concatenate[Session, P], R]: ...
     @overload
     def __get__(self, client: Client, owner: type) -> Callable[P, R]: ...
-    def __get__(self, client: Client | None, owner: type) -> Any:
-        if client is None:
-            return self
-
-        def method(*args: P.args, **kwargs: P.kwargs) -> R:
-            return client.database.call(self.verb, *args, **kwargs)
-
-        return method
-
-
-class Async(Generic[P, R]):
-    """A verb as a method that is awaited."""
-
-    def __init__(self, verb: Callable[Concatenate[Session, P], R]) -> None:
-        self.verb = verb
-        self.__doc__ = verb.__doc__
-
-    @overload
-    def __get__(self, client: None, owner: type) -> Async[P, R]: ...
     @overload
     def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Awaitable[R]]: ...
-    def __get__(self, client: AsyncClient | None, owner: type) -> Any:
-        if client is None:
-            return self
+    def __get__(self, client: Client | AsyncClient | None, owner: type) -> Any:
+        return self.verb if client is None else self.bound(client)
 
-        def method(*args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
-            return client.database.run(self.verb, *args, **kwargs)
-
-        return method
+    def bound(self, client: Client | AsyncClient) -> Any:
+        """The method of a client."""
+        return partial(client.do, self.verb)
 
 
-class Client:
-    """Enqueue, look and steer from any program. `database`: a URL, or a Database to share."""
+class Batch(Protocol):
+    """What one batch of a larger work gives."""
 
-    def __init__(self, database: str | Database, *, namespace: str = "default") -> None:
-        self.database = database if isinstance(database, Database) else Database(database, namespace=namespace)
+    @property
+    def more(self) -> bool: ...
+    def __add__(self, following: Self, /) -> Self: ...
 
-    enqueue = Sync(enqueue_task)
-    enqueue_many = Sync(fibflow.store.enqueue.enqueue_many)
-    get = Sync(fibflow.store.reading.get)
-    tasks = Sync(fibflow.store.reading.find)
-    children = Sync(fibflow.store.reading.children)
-    statistics = Sync(fibflow.store.reading.statistics)
-    workers = Sync(fibflow.store.reading.workers)
-    attempts = Sync(fibflow.store.attempts.attempts)
-    workflow_attempts = Sync(fibflow.store.attempts.workflow_attempts)
-    events = Sync(fibflow.store.audit.events)
-    workflow_events = Sync(fibflow.store.audit.workflow_events)
-    audit = Sync(fibflow.store.audit.audit)
-    workflow_audit = Sync(fibflow.store.audit.workflow_audit)
-    workflow_summary = Sync(fibflow.store.summary.workflow_summary)
-    pause_worker = Sync(fibflow.store.leases.pause_worker)
-    resume_worker = Sync(fibflow.store.leases.resume_worker)
-    pause = Sync(fibflow.store.control.pause)
-    resume = Sync(fibflow.store.control.resume)
-    cancel = Sync(fibflow.store.control.cancel)
-    redrive = Sync(fibflow.store.control.redrive)
-    declare_types = Sync(fibflow.store.tasktypes.declare_types)
-    types = Sync(fibflow.store.tasktypes.types)
-    type = Sync(fibflow.store.tasktypes.type_named)
-    pause_type = Sync(fibflow.store.tasktypes.pause_type)
-    resume_type = Sync(fibflow.store.tasktypes.resume_type)
-    put_cron = Sync(fibflow.store.cron.put_cron)
-    delete_cron = Sync(fibflow.store.cron.delete_cron)
-    pause_cron = Sync(fibflow.store.cron.pause_cron)
-    resume_cron = Sync(fibflow.store.cron.resume_cron)
-    crons = Sync(fibflow.store.cron.crons)
-    ticks = Sync(fibflow.store.cron.ticks)
-    prune = Sync(fibflow.store.retention.prune)
-    delete = Sync(fibflow.store.retention.delete)
+
+B = TypeVar("B", bound=Batch)
+
+
+class Batches(Method[P, B]):
+    """A verb that does a bounded part of its work, as a method that does all of it; the batches added up."""
+
+    def bound(self, client: Client | AsyncClient) -> Any:
+        return partial(client.do_all, self.verb)
+
+
+class Verbs:
+    """What both clients can do."""
+
+    enqueue = Method(enqueue_task)
+    enqueue_many = Method(fibflow.store.enqueue.enqueue_many)
+    get = Method(fibflow.store.reading.get)
+    tasks = Method(fibflow.store.reading.find)
+    children = Method(fibflow.store.reading.children)
+    statistics = Method(fibflow.store.reading.statistics)
+    workers = Method(fibflow.store.reading.workers)
+    attempts = Method(fibflow.store.attempts.attempts)
+    workflow_attempts = Method(fibflow.store.attempts.workflow_attempts)
+    events = Method(fibflow.store.audit.events)
+    workflow_events = Method(fibflow.store.audit.workflow_events)
+    audit = Method(fibflow.store.audit.audit)
+    workflow_audit = Method(fibflow.store.audit.workflow_audit)
+    workflow_summary = Method(fibflow.store.summary.workflow_summary)
+    pause_worker = Method(fibflow.store.leases.pause_worker)
+    resume_worker = Method(fibflow.store.leases.resume_worker)
+    pause = Method(fibflow.store.control.pause)
+    resume = Method(fibflow.store.control.resume)
+    cancel = Method(fibflow.store.control.cancel)
+    redrive = Method(fibflow.store.control.redrive)
+    declare_types = Method(fibflow.store.tasktypes.declare_types)
+    types = Method(fibflow.store.tasktypes.types)
+    type = Method(fibflow.store.tasktypes.type_named)
+    pause_type = Method(fibflow.store.tasktypes.pause_type)
+    resume_type = Method(fibflow.store.tasktypes.resume_type)
+    put_cron = Method(put_cron)
+    delete_cron = Method(fibflow.store.cron.delete_cron)
+    pause_cron = Method(fibflow.store.cron.pause_cron)
+    resume_cron = Method(fibflow.store.cron.resume_cron)
+    crons = Method(fibflow.store.cron.crons)
+    ticks = Method(fibflow.store.cron.ticks)
+    prune = Batches(fibflow.store.retention.prune)
+    delete = Batches(fibflow.store.retention.delete)
+
+    def __init__(self, database: Place = None, *, namespace: str | None = None) -> None:
+        self._database = opened(database, namespace)
+        self._own = self._database is not database
+        self._closed = False
+
+    @property
+    def database(self) -> Database:
+        """What the client works on. Raises DatabaseUnavailable when it was closed."""
+        if self._closed:
+            raise DatabaseUnavailable("this client was closed; make another one")
+        return self._database
+
+
+class Client(Verbs):
+    """Enqueue, look and steer from any program.
+
+    `database`: a URL, a SQLAlchemy engine, or a Database to share; without one, what FIBFLOW_DATABASE names. `namespace`:
+    that of the Database, else FIBFLOW_NAMESPACE, else "default".
+    """
+
+    def do(self, verb: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a verb of the store."""
+        return self.database.call(verb, *args, **kwargs)
+
+    def do_all(self, verb: Callable[Concatenate[Session, P], B], *args: P.args, **kwargs: P.kwargs) -> B:
+        """Run a verb until it has no more to do."""
+        total = self.do(verb, *args, **kwargs)
+        while total.more:
+            total += self.do(verb, *args, **kwargs)
+        return total
 
     def migrate(self) -> str:
         """Bring the database to the newest schema; its version."""
         return fibflow.store.migrate.migrate(self.database)
 
     def close(self) -> None:
-        """Close the connections."""
-        self.database.close()
+        """Close the connections, unless they are shared; what is called later is refused."""
+        if self._own:
+            self._database.close()
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self.close()
 
 
-class AsyncClient:
-    """The same verbs, awaitable."""
+class AsyncClient(Verbs):
+    """The same, awaitable. On PostgreSQL an engine may be async, too."""
 
-    def __init__(self, database: str | Database, *, namespace: str = "default") -> None:
-        self.database = database if isinstance(database, Database) else Database(database, namespace=namespace)
+    async def do(self, verb: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a verb of the store."""
+        return await self.database.run(verb, *args, **kwargs)
 
-    enqueue = Async(enqueue_task)
-    enqueue_many = Async(fibflow.store.enqueue.enqueue_many)
-    get = Async(fibflow.store.reading.get)
-    tasks = Async(fibflow.store.reading.find)
-    children = Async(fibflow.store.reading.children)
-    statistics = Async(fibflow.store.reading.statistics)
-    workers = Async(fibflow.store.reading.workers)
-    attempts = Async(fibflow.store.attempts.attempts)
-    workflow_attempts = Async(fibflow.store.attempts.workflow_attempts)
-    events = Async(fibflow.store.audit.events)
-    workflow_events = Async(fibflow.store.audit.workflow_events)
-    audit = Async(fibflow.store.audit.audit)
-    workflow_audit = Async(fibflow.store.audit.workflow_audit)
-    workflow_summary = Async(fibflow.store.summary.workflow_summary)
-    pause_worker = Async(fibflow.store.leases.pause_worker)
-    resume_worker = Async(fibflow.store.leases.resume_worker)
-    pause = Async(fibflow.store.control.pause)
-    resume = Async(fibflow.store.control.resume)
-    cancel = Async(fibflow.store.control.cancel)
-    redrive = Async(fibflow.store.control.redrive)
-    declare_types = Async(fibflow.store.tasktypes.declare_types)
-    types = Async(fibflow.store.tasktypes.types)
-    type = Async(fibflow.store.tasktypes.type_named)
-    pause_type = Async(fibflow.store.tasktypes.pause_type)
-    resume_type = Async(fibflow.store.tasktypes.resume_type)
-    put_cron = Async(fibflow.store.cron.put_cron)
-    delete_cron = Async(fibflow.store.cron.delete_cron)
-    pause_cron = Async(fibflow.store.cron.pause_cron)
-    resume_cron = Async(fibflow.store.cron.resume_cron)
-    crons = Async(fibflow.store.cron.crons)
-    ticks = Async(fibflow.store.cron.ticks)
-    prune = Async(fibflow.store.retention.prune)
-    delete = Async(fibflow.store.retention.delete)
+    async def do_all(self, verb: Callable[Concatenate[Session, P], B], *args: P.args, **kwargs: P.kwargs) -> B:
+        """Run a verb until it has no more to do."""
+        total = await self.do(verb, *args, **kwargs)
+        while total.more:
+            total += await self.do(verb, *args, **kwargs)
+        return total
+
+    async def migrate(self) -> str:
+        """Bring the database to the newest schema; its version."""
+        return await asyncio.to_thread(fibflow.store.migrate.migrate, self.database)
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self.database.aclose()
+        """Close the connections, unless they are shared; what is called later is refused."""
+        if self._own:
+            await self._database.aclose()
+        self._closed = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_failure: object) -> None:
+        await self.close()

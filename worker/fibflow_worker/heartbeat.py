@@ -88,7 +88,7 @@ class Heartbeat(threading.Thread):
             recover = self.settings.recover_running_tasks
             self._told("worker_reaped", len(self.database.call(leases.reap, self.worker_id, recover=recover)))
         if lost.orphaned and self.settings.recover_running_tasks:
-            self._told("task_recovered", self.database.call(leases.recover, self.worker_id))
+            self.database.call(leases.recover, self.worker_id)
 
     def _told(self, event: str, count: int) -> None:
         if count:

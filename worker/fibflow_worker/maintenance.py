@@ -121,9 +121,10 @@ class Maintenance:
     async def _prune(self) -> None:
         while self.settings.retention_age is not None:
             await asyncio.sleep(self.settings.retention_interval * random.uniform(0.9, 1.1))
-            await surviving(self._prune_all(self.settings.retention_age))
+            age = self.settings.retention_age
+            await surviving(self._prune_all(None if age == "usual" else age))
 
-    async def _prune_all(self, age: float) -> None:
+    async def _prune_all(self, age: float | None) -> None:
         started = time.monotonic()
         more = True
         while more:
@@ -132,7 +133,6 @@ class Maintenance:
             if pruned.tasks:
                 log.info("pruned", workflows=pruned.workflows, tasks=pruned.tasks, seconds=round(time.monotonic() - started, 3))
             await asyncio.sleep(BREATH)
-        await self.database.run(retention.forget_workers)
 
 
 BREATH = 0.01

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
-from fibflow.store.retention import A_DAY, PRUNABLE
+from fibflow.store import retention
+from fibflow.store.retention import PRUNABLE
 
 LONG = float(encoding.LONGEST_DURATION)
 
@@ -31,8 +32,8 @@ class Settings:
     """How long what runs may go on after the worker was told to stop."""
     recover_running_tasks: bool = True
     """False: what lost workers ran stays running until its deadline."""
-    retention_age: float | None = A_DAY
-    """Workflows that ended so long ago are deleted; None keeps them for ever."""
+    retention_age: float | Literal["usual"] | None = "usual"
+    """Workflows that ended so long ago are deleted: usually a day, in memory an hour; None keeps them for ever."""
     retention_statuses: tuple[str, ...] = tuple(PRUNABLE)
     """The statuses of the roots of workflows that are deleted."""
     retention_interval: float = 300.0
@@ -44,17 +45,17 @@ class Settings:
         encoding.optional_text(self.pod_id, "pod_id", longest=253)
         for name, (lowest, highest, whole) in BOUNDS.items():
             value = getattr(self, name)
-            if value is not None or name != "retention_age":
+            if name != "retention_age" or value not in (None, "usual"):
                 encoding.number(value, name, lowest, highest, whole=whole)
+        for name in ("recover_running_tasks", "own_deadline"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidInput(name, getattr(self, name), "is not true or false")
         if self.heartbeat_interval * 2 > self.lease:
             raise InvalidInput(
                 "lease", self.lease, f"is less than two heartbeats of {self.heartbeat_interval:g} s; make it longer"
             )
-        if not set(self.retention_statuses) <= KEPT_STATUSES:
-            raise InvalidInput("retention_statuses", self.retention_statuses, f"may hold {', '.join(sorted(KEPT_STATUSES))}")
+        retention.check_statuses(self.retention_statuses, "retention_statuses")
 
-
-KEPT_STATUSES = {str(status) for status in PRUNABLE} | {"paused"}
 
 BOUNDS: Mapping[str, tuple[float, float, bool]] = {
     "slots": (1, 100_000, True),
@@ -62,7 +63,7 @@ BOUNDS: Mapping[str, tuple[float, float, bool]] = {
     "heartbeat_interval": (0.05, 3600, False),
     "lease": (0.1, 3600, False),
     "drain": (0, LONG, False),
-    "retention_age": (0, LONG, False),
+    "retention_age": (0.001, LONG, False),
     "retention_interval": (1, LONG, False),
 }
 

@@ -12,6 +12,7 @@ lost may have claimed: `uncertain` asks maintenance to look (maintenance.py).
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -173,6 +174,8 @@ class Turns:
         """Start what was claimed, unless the worker was lost meanwhile: then others have it."""
         if self.lease.worker_id == turn.worker_id:
             self.lanes.mark(turn.claimed)
+            if turn.claimed:
+                log.debug("task_claimed", worker_id=turn.worker_id, tasks=[task.id for task in turn.claimed])
             for task in turn.claimed:
                 self.start(task)
 
@@ -235,8 +238,9 @@ class Turns:
     def _tell(self, batch: Sequence[Result], stale: Sequence[Exception]) -> None:
         for refusal in stale:
             log.info("task_stale_write_rejected", reason=str(refusal))
+        everything = log.isEnabledFor(logging.DEBUG)
         for result in batch:
-            if result.ending.outcome is not Outcome.COMPLETED:
+            if everything or result.ending.outcome is not Outcome.COMPLETED:
                 _log_ending(result)
 
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fibflow.errors import NotFound
+from fibflow.errors import InvalidInput, NotFound
 from fibflow.model import Attempt, Outcome, Page, TaskId, WorkerId
 from fibflow.store.clock import to_datetime
 from fibflow.store.database import Session, read
 from fibflow.store.paging import (
-    Paging,
     Where,
     between,
     equal,
@@ -49,11 +48,14 @@ class Scope:
 
 
 def scope(session: Session, task_id: int, *, workflow: bool) -> Scope:
-    """Raises NotFound for a task that is not there, and for a workflow of a task that has a parent."""
-    chosen = united(session.namespace, [identity(task_id)], ("parent_id",), workflow=False)
+    """Raises NotFound for a task that is not there, InvalidInput for the workflow of a task that has a parent."""
+    field = "root_id" if workflow else "task_id"
+    chosen = united(session.namespace, [identity(task_id, field)], ("root_id",), workflow=False)
     row = session.connection.execute(sa.select(chosen)).first()
-    if row is None or (workflow and row.parent_id is not None):
-        raise NotFound("workflow of root task" if workflow else "task", task_id)
+    if row is None:
+        raise NotFound("task", task_id)
+    if workflow and row.root_id is not None:
+        raise InvalidInput("root_id", task_id, f"is no root; the root of its workflow is {row.root_id}")
     return Scope(task_id, workflow)
 
 
@@ -89,14 +91,15 @@ def attempts(
     ended_after: datetime | None = None,
     ended_before: datetime | None = None,
     open_only: bool = False,
-    limit: int = 100,
+    limit: int | None = 100,
     offset: int = 0,
     order: str = "asc",
 ) -> Page[Attempt]:
-    """A task's attempts, by number. Raises NotFound, InvalidInput."""
+    """A task's attempts, by number; what is `…_after` and `…_before` includes the instant. Raises NotFound, InvalidInput."""
     part = paging(limit, offset, order)
     filters = _Filters(worker_id, outcome, started_after, started_before, ended_after, ended_before, open_only)
-    return _page(session, scope(session, task_id, workflow=False), filters, part)
+    rows = _matching(scope(session, task_id, workflow=False), filters)
+    return page(session, rows, ORDER, part, to_attempt)
 
 
 @read
@@ -111,14 +114,15 @@ def workflow_attempts(
     ended_after: datetime | None = None,
     ended_before: datetime | None = None,
     open_only: bool = False,
-    limit: int = 100,
+    limit: int | None = 100,
     offset: int = 0,
     order: str = "asc",
 ) -> Page[Attempt]:
-    """The attempts of all tasks of a workflow, by task and number. Raises NotFound, InvalidInput."""
+    """The attempts of all tasks of a workflow, by their start. Raises NotFound, InvalidInput."""
     part = paging(limit, offset, order)
     filters = _Filters(worker_id, outcome, started_after, started_before, ended_after, ended_before, open_only)
-    return _page(session, scope(session, root_id, workflow=True), filters, part)
+    rows = _matching(scope(session, root_id, workflow=True), filters)
+    return page(session, rows, ("started_at", *ORDER), part, to_attempt)
 
 
 COLUMNS = (
@@ -135,10 +139,6 @@ COLUMNS = (
     "error",
 )
 ORDER = ("task_id", "attempt")
-
-
-def _page(session: Session, where_to_look: Scope, filters: _Filters, part: Paging) -> Page[Attempt]:
-    return page(session, _matching(where_to_look, filters), ORDER, part, to_attempt)
 
 
 def _matching(where_to_look: Scope, filters: _Filters) -> sa.Subquery:

@@ -12,8 +12,8 @@ attempt:
     6  between attempts: resumed, redriven, paused, cancelled                                  (stored)
     7  stale writes that were refused, from `stale_write`
 
-Clocks of two statements may tie; the key does not. Attempts themselves are the story of attempts.py, and what they add
-up to, of summary.py.
+Clocks of two statements may tie; the key does not. What an event says is in telling.py, attempts themselves are the story
+of attempts.py, and what they add up to, of summary.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fibflow import encoding
 from fibflow.model import Attempt, Event, EventType, Page, Status, Task, TaskId, WorkerId
 from fibflow.store import snapshot
 from fibflow.store.attempts import Scope, attempts, scope
@@ -34,6 +33,7 @@ from fibflow.store.derived import history
 from fibflow.store.paging import Where, between, equal, member, optional_identity, page, paging
 from fibflow.store.reading import find
 from fibflow.store.snapshot import moment
+from fibflow.store.telling import message_of, metadata_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class _Filters:
     worker_id: int | None
     attempt: int | None
     stage: int | None
+    parent_id: int | None
     after: datetime | None
     before: datetime | None
 
@@ -69,6 +70,7 @@ class _Filters:
         where = equal(rows.c.worker_id, optional_identity(self.worker_id, "worker_id"))
         where += equal(rows.c.attempt, optional_identity(self.attempt, "attempt"))
         where += equal(rows.c.stage, optional_identity(self.stage, "stage"))
+        where += equal(rows.c.parent_id, optional_identity(self.parent_id, "parent_id"))
         where += between(rows.c.at, "time", self.after, self.before)
         return where if self.types is None else [*where, rows.c.type.in_(self.types)]
 
@@ -84,13 +86,13 @@ def events(
     stage: int | None = None,
     after: datetime | None = None,
     before: datetime | None = None,
-    limit: int = 100,
+    limit: int | None = 100,
     offset: int = 0,
     order: str = "asc",
 ) -> Page[Event]:
-    """A task's events. From `after` on, earlier than `before`. Raises NotFound, InvalidInput."""
+    """A task's events, from `after` to `before`, both included. Raises NotFound, InvalidInput."""
     part = paging(limit, offset, order)
-    filters = _Filters(_names(types), worker_id, attempt, stage, after, before)
+    filters = _Filters(_names(types), worker_id, attempt, stage, None, after, before)
     rows = _matching(session, scope(session, task_id, workflow=False), filters)
     return page(session, rows, KEY, part, to_event)
 
@@ -104,21 +106,22 @@ def workflow_events(
     worker_id: int | None = None,
     attempt: int | None = None,
     stage: int | None = None,
+    parent_id: int | None = None,
     after: datetime | None = None,
     before: datetime | None = None,
-    limit: int = 100,
+    limit: int | None = 100,
     offset: int = 0,
     order: str = "asc",
 ) -> Page[Event]:
-    """The events of all tasks of a workflow, by time. Raises NotFound, InvalidInput."""
+    """The events of all tasks of a workflow, or of one parent's children, by time. Raises NotFound, InvalidInput."""
     part = paging(limit, offset, order)
-    filters = _Filters(_names(types), worker_id, attempt, stage, after, before)
+    filters = _Filters(_names(types), worker_id, attempt, stage, parent_id, after, before)
     rows = _matching(session, scope(session, root_id, workflow=True), filters)
     return page(session, rows, ("at", "task_id", *KEY), part, to_event)
 
 
 @read
-def audit(session: Session, task_id: int, *, limit: int = 100, order: str = "asc") -> TaskAudit:
+def audit(session: Session, task_id: int, *, limit: int | None = 100, order: str = "asc") -> TaskAudit:
     """A task, and the first (or, with `desc`, the last) of its events and attempts. Raises NotFound, InvalidInput."""
     return TaskAudit(
         snapshot.one(session, task_id),
@@ -128,7 +131,7 @@ def audit(session: Session, task_id: int, *, limit: int = 100, order: str = "asc
 
 
 @read
-def workflow_audit(session: Session, root_id: int, *, limit: int = 100, order: str = "asc") -> WorkflowAudit:
+def workflow_audit(session: Session, root_id: int, *, limit: int | None = 100, order: str = "asc") -> WorkflowAudit:
     """A root, and the first (or, with `desc`, the last) of its workflow's tasks and events. Raises as `audit`."""
     return WorkflowAudit(
         snapshot.one(session, root_id),
@@ -151,15 +154,29 @@ def _matching(session: Session, where_to_look: Scope, filters: _Filters) -> sa.S
     return sa.select(rows).where(*filters.of(rows)).subquery("matching")
 
 
-def last_event_at(session: Session, where_to_look: Scope) -> int:
-    """When something last happened in scope, microseconds."""
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The events in scope, counted; when the last one was, and which workers they name."""
+
+    events: int
+    checkpoints: int
+    last_event_time: datetime
+    workers: tuple[WorkerId, ...]
+
+
+def totals(session: Session, where_to_look: Scope) -> Totals:
+    """All events in scope, in figures."""
     rows = history(session.namespace, where_to_look)
-    return int(session.connection.execute(sa.select(sa.func.max(rows.c.at))).scalar_one())
+    checkpoint = sa.case((rows.c.type == EventType.CHECKPOINT.value, 1))
+    counts = sa.select(sa.func.count(), sa.func.count(checkpoint), sa.func.max(rows.c.at))
+    events, checkpoints, last = session.connection.execute(counts.select_from(rows)).one()
+    named = sa.select(rows.c.worker_id).where(rows.c.worker_id.is_not(None)).distinct().order_by(rows.c.worker_id)
+    workers = tuple(WorkerId(worker_id) for worker_id in session.connection.execute(named).scalars())
+    return Totals(events, checkpoints, moment(last), workers)
 
 
 def to_event(row: sa.Row[Any]) -> Event:
     """The value of a row of `history`."""
-    refused = row.type == EventType.STALE_WRITE_REJECTED
     return Event(
         task_id=TaskId(row.task_id),
         root_id=TaskId(row.root_id),
@@ -172,15 +189,6 @@ def to_event(row: sa.Row[Any]) -> Event:
         attempt=row.attempt,
         worker_id=None if row.worker_id is None else WorkerId(row.worker_id),
         time=moment(row.at),
-        message=row.message if row.event_id else _last_line(row.message),
-        metadata={"fence": row.attempt, "verb": row.verb, "count": row.count} if refused else _metadata(row),
+        message=message_of(row),
+        metadata=metadata_of(row),
     )
-
-
-def _metadata(row: sa.Row[Any]) -> Any:
-    return encoding.decode(row.metadata)
-
-
-def _last_line(error: str | None) -> str | None:
-    """What an attempt's error says in a line: a traceback ends with it. The whole is in the attempt."""
-    return None if error is None else (error.strip().splitlines() or [""])[-1]

@@ -13,15 +13,18 @@ import sqlalchemy as sa
 from fibflow import encoding
 from fibflow.errors import IllegalTransition, NotFound
 from fibflow.lifecycle import Next, Verb, check
+from fibflow.logs import logger
 from fibflow.model import Outcome, Status
 from fibflow.store.database import Session, write
 from fibflow.store.ending import SHARED, Ending, Row
 from fibflow.store.enqueue import wake
 from fibflow.store.finish import finish
 from fibflow.store.notes import BETWEEN, ENDS, Note, stored_note
+from fibflow.store.paging import identity
 from fibflow.store.settle import START_OVER, due, end_attempts
 from fibflow.store.tables import event, task, task_final, task_type
 
+log = logger(__name__)
 STATUS = {"scheduled": Status.PENDING, "ready": Status.PENDING}
 
 
@@ -29,6 +32,7 @@ STATUS = {"scheduled": Status.PENDING, "ready": Status.PENDING}
 def pause(session: Session, task_id: int) -> None:
     """Hold a pending or running task back. Raises NotFound, IllegalTransition."""
     row = _checked(session, task_id, Verb.PAUSE)
+    log.info("task_paused", task_id=task_id, was=str(_status(row)))
     if row["state"] == "running":
         _end_running(session, row, Outcome.INTERRUPTED, Status.PAUSED, Note("task_paused", ENDS))
     else:
@@ -38,8 +42,9 @@ def pause(session: Session, task_id: int) -> None:
 @write
 def cancel(session: Session, task_id: int, reason: str | None = None) -> None:
     """End a task that is not final as cancelled; the reason is kept as its error. Raises NotFound, IllegalTransition."""
-    encoding.optional_text(reason, "reason")
+    reason = encoding.optional_text(reason, "reason") or "Task cancelled"
     row = _checked(session, task_id, Verb.CANCEL)
+    log.info("task_cancelled", task_id=task_id, was=str(_status(row)), reason=reason)
     if row["state"] == "running":
         _end_running(session, row, Outcome.CANCELLED, Status.CANCELLED, Note("task_cancelled", ENDS, message=reason))
         return
@@ -54,8 +59,9 @@ def cancel(session: Session, task_id: int, reason: str | None = None) -> None:
 @write
 def resume(session: Session, task_id: int, reason: str | None = None) -> None:
     """Send a paused task back to its start, or a suspended one to its next stage. Raises NotFound, IllegalTransition."""
-    encoding.optional_text(reason, "reason")
+    reason = encoding.optional_text(reason, "reason") or "manual"
     row = _checked(session, task_id, Verb.RESUME)
+    log.debug("task_resumed", task_id=task_id, was=str(_status(row)), reason=reason)
     moment = session.now()
     if row["state"] == "paused":
         fresh = {"failures": 0, "interruptions": 0, **START_OVER}
@@ -63,17 +69,19 @@ def resume(session: Session, task_id: int, reason: str | None = None) -> None:
     else:
         _refuse_open_children(session, row)
         changes = {"stage": row["stage"] + 1, "suspend_reason": None, **due(session, moment, moment, row["priority"])}
-    _update(session, row, changes, Note("task_resumed", BETWEEN, _status(row), message=reason), Status.PENDING)
+    told = encoding.metadata({"resume_reason": reason})
+    _update(session, row, changes, Note("task_resumed", BETWEEN, _status(row), reason, told), Status.PENDING)
 
 
 @write
 def redrive(session: Session, task_id: int) -> None:
     """Start a final task again, under its next attempt. Raises NotFound, IllegalTransition."""
-    query = sa.select(task_final).where(task_final.c.id == task_id).with_for_update()
+    query = _named(session, task_final, task_id).with_for_update(of=task_final)
     row = session.connection.execute(query).mappings().first()
     if row is None:
         _checked(session, task_id, Verb.REDRIVE)
         raise NotFound("task", task_id)
+    log.debug("task_redriven", task_id=task_id, was=row["status"])
     moment = session.now()
     again = {"failures": 0, "interruptions": 0, "error": None, "worker_id": None, **START_OVER}
     last = {"last_event_type": "task_redriven", "last_event_at": moment}
@@ -94,17 +102,20 @@ def _await_again(session: Session, row: Row) -> None:
 
 def _checked(session: Session, task_id: int, verb: Verb) -> Row:
     """The hot row, locked, of a task that the verb may be used on."""
-    named = sa.and_(task.c.id == task_id, task_type.c.namespace == session.namespace)
-    query = sa.select(task).join(task_type, task_type.c.id == task.c.type_id).where(named).with_for_update(of=task)
-    row = session.connection.execute(query).mappings().first()
+    row = session.connection.execute(_named(session, task, task_id).with_for_update(of=task)).mappings().first()
     if row is not None:
         check(verb, _status(row))
         return row
-    final = session.connection.execute(sa.select(task_final.c.status).where(task_final.c.id == task_id)).scalar()
-    if final is None:
-        raise NotFound("task", task_id)
-    check(verb, Status(final))
+    final = session.connection.execute(_named(session, task_final, task_id)).mappings().first()
+    if final is not None:
+        check(verb, Status(final["status"]))
     raise NotFound("task", task_id)
+
+
+def _named(session: Session, table: sa.Table, task_id: int) -> sa.Select[Any]:
+    """The row of a task of the namespace in one of the tables. Raises InvalidInput."""
+    query = sa.select(table).join(task_type, task_type.c.id == table.c.type_id)
+    return query.where(table.c.id == identity(task_id), task_type.c.namespace == session.namespace)
 
 
 def _status(row: Row) -> Status:

@@ -19,12 +19,12 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fibflow import encoding
 from fibflow import ticks as deciding
 from fibflow.errors import FibflowError, InvalidInput, NotFound, UnknownTaskType
+from fibflow.logs import logger
 from fibflow.model import (
     SECOND,
     ConcurrencyPolicy,
@@ -41,10 +41,11 @@ from fibflow.schedule import Schedule
 from fibflow.store.clock import EPOCH, to_datetime
 from fibflow.store.database import Session, read, write
 from fibflow.store.enqueue import Tickage, insert_tasks
+from fibflow.store.paging import page, paging
 from fibflow.store.tables import cron_task, cron_tick, task, task_type
 from fibflow.store.tasktypes import option_columns, options_of
 
-log = structlog.get_logger(__name__)
+log = logger(__name__)
 
 TRIED_AGAIN_AFTER = 60 * SECOND
 """A row that could not be decided is due again after so long."""
@@ -63,8 +64,8 @@ class CronDeclaration:
     payload: Json = field(default_factory=dict)
     tag: str | None = None
     options: Options = field(default_factory=Options)
-    missed_run_policy: MissedRunPolicy = MissedRunPolicy.RUN_LATEST
-    concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
+    missed_run_policy: MissedRunPolicy | str = MissedRunPolicy.RUN_LATEST
+    concurrency_policy: ConcurrencyPolicy | str = ConcurrencyPolicy.FORBID
     pause_on_failure: bool = True
     suspended: bool = False
 
@@ -234,29 +235,25 @@ def _cron(row: Row) -> CronTask:
 
 @read
 def ticks(session: Session, name: str, limit: int | None = 100, offset: int = 0, order: str = "desc") -> Page[Tick]:
-    """How a cron task's instants were decided, by instant ("desc": newest first, or "asc"). Raises NotFound."""
-    if order not in ("asc", "desc"):
-        raise InvalidInput("order", order, "is not one of asc, desc")
+    """How a cron task's instants were decided, by instant ("desc": newest first). Raises NotFound, InvalidInput."""
+    part = paging(limit, offset, order)
     cron_id = session.connection.execute(sa.select(cron_task.c.id).where(_named(session, name))).scalar()
     if cron_id is None:
         raise NotFound("cron task", name)
-    query = sa.select(cron_tick).where(cron_tick.c.cron_id == cron_id)
-    total = session.connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
-    by = cron_tick.c.tick.desc() if order == "desc" else cron_tick.c.tick
-    rows = session.connection.execute(query.order_by(by).limit(limit).offset(offset)).mappings()
-    return Page([_tick(name, dict(row)) for row in rows], total, limit, offset)
+    rows = sa.select(cron_tick).where(cron_tick.c.cron_id == cron_id).subquery("ticks")
+    return page(session, rows, ("tick",), part, lambda row: _tick(name, row))
 
 
-def _tick(name: str, row: Row) -> Tick:
+def _tick(name: str, row: sa.Row[Any]) -> Tick:
     return Tick(
         cron=name,
-        instant=to_datetime(row["tick"]) or EPOCH,
-        through=to_datetime(row["through"]) or EPOCH,
-        decision=row["decision"],
-        reason=row["reason"],
-        task_id=row["task_id"],
-        count=row["count"],
-        decided_at=to_datetime(row["decided_at"]) or EPOCH,
+        instant=to_datetime(row.tick) or EPOCH,
+        through=to_datetime(row.through) or EPOCH,
+        decision=row.decision,
+        reason=row.reason,
+        task_id=row.task_id,
+        count=row._mapping["count"],
+        decided_at=to_datetime(row.decided_at) or EPOCH,
     )
 
 

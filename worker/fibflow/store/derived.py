@@ -33,8 +33,12 @@ SHAPE: dict[str, sa.types.TypeEngine[Any]] = {
     "metadata": TEXT,
     "verb": TEXT,
     "count": BIG,
+    "failures": BIG,
+    "outcome": TEXT,
+    "ended_by": BIG,
 }
-"""The columns of every row; `event_id` is 0 in what is derived, `verb` is empty but in refused writes."""
+"""The columns of every row; `event_id` is 0 in what is derived, `verb` is empty but in refused writes. `failures` are
+those before the attempt, `message` is its error in what is derived from its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ RULES = (
 
 
 def history(namespace: str, where_to_look: Scope) -> sa.Subquery:
-    """Every event in scope, with its task's root, parent and type."""
-    columns = ("id", "root_id", "parent_id", "type", "created_at")
+    """Every event in scope, with its task's root, parent, type, tag and attempts."""
+    columns = ("id", "root_id", "parent_id", "type", "tag", "max_attempts", "created_at")
     subject = united(namespace, [where_to_look.task_id], columns, workflow=where_to_look.workflow)
     one = sa.select(subject).cte("subject")
     each = united_attempts(where_to_look).cte("each_attempt")
@@ -89,6 +93,8 @@ def history(namespace: str, where_to_look: Scope) -> sa.Subquery:
         sa.func.coalesce(one.c.root_id, one.c.id).label("root_id"),
         one.c.parent_id,
         one.c.type.label("task_type"),
+        one.c.tag,
+        one.c.max_attempts,
     ).join_from(rows, one, one.c.id == rows.c.task_id)
     return joined.subquery("history")
 
@@ -136,6 +142,9 @@ def _derived(rule: Rule, each: sa.CTE) -> sa.Select[Any]:
         "to_status": rule.target.value if rule.target else each.c.became,
         "worker_id": each.c.worker_id,
         "message": each.c.error if at_the_end else None,
+        "failures": each.c.failures,
+        "outcome": each.c.outcome,
+        "ended_by": each.c.ended_by,
         "verb": "",
     }
     return _select(known).where(*rule.of(each))

@@ -17,12 +17,15 @@ import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput, UnknownTaskType
+from fibflow.logs import logger
 from fibflow.model import DEFAULT_PRIORITY, NewTask, Options, TaskId
 from fibflow.store.batch import rows, values
 from fibflow.store.clock import from_datetime, micros, now
 from fibflow.store.database import Session, statement, write
 from fibflow.store.tables import task, task_type
 from fibflow.store.tasktypes import option_columns
+
+log = logger(__name__)
 
 CHANNEL = "fibflow"
 """What workers LISTEN to; the payload is a task type's id, or `w` and the id of a worker that lost an attempt."""
@@ -131,6 +134,7 @@ def _insert(
     found = session.connection.execute(_statement(session.postgresql), parameters).scalars().all()
     if not found:
         raise UnknownTaskType(alike.type, session.namespace)
+    log.debug("task_created", type=alike.type, tasks=len(found), first=found[0])
     return sorted(found)
 
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from fibflow import encoding
 from fibflow.errors import NotFound, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_interruption
+from fibflow.logs import logger
 from fibflow.model import Outcome, Status
 from fibflow.store.clock import micros, now, seconds
 from fibflow.store.database import Session, statement, write
@@ -26,6 +27,8 @@ from fibflow.store.notes import ENDS, Note
 from fibflow.store.outlook import GRACE
 from fibflow.store.settle import end_attempts
 from fibflow.store.tables import task, worker
+
+log = logger(__name__)
 
 SWEPT = 1000
 """Tasks that one sweep takes back at the most."""
@@ -173,7 +176,10 @@ def take_back(session: Session, by: int) -> int:
     )
     rows = session.connection.execute(query).mappings().all()
     pod = session.connection.execute(sa.select(worker.c.pod_id).where(worker.c.id == by)).scalar()
-    return len(end_attempts(session, [_lost(row, by, pod) for row in rows]))
+    back = end_attempts(session, [_lost(row, by, pod) for row in rows])
+    for task_id, fence in sorted(back):
+        log.info("task_recovered", task_id=task_id, attempt=fence, by=by)
+    return len(back)
 
 
 def _lost(row: Row, by: int, pod: str | None) -> Ending:

@@ -29,17 +29,26 @@ HIGHEST = (1 << 63) - 1
 class Paging:
     """Which part of a list, and from which end."""
 
-    limit: int
+    limit: int | None
     offset: int
     descending: bool
+
+    @property
+    def end(self) -> int | None:
+        """How many rows of the list the part needs; None for all."""
+        return None if self.limit is None else self.offset + self.limit
 
     def ordered(self, *keys: sa.ColumnElement[Any]) -> list[sa.ColumnElement[Any]]:
         return [key.desc() if self.descending else key.asc() for key in keys]
 
 
-def paging(limit: int, offset: int, order: str) -> Paging:
-    """Raises InvalidInput for a limit outside 1 to 10000, a negative offset, an order that is not asc or desc."""
-    encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
+def paging(limit: int | None, offset: int, order: str) -> Paging:
+    """The part of a list that somebody asks for; a limit of None asks for all of it.
+
+    Raises InvalidInput for a limit outside 1 to 10000, a negative offset, an order that is not asc or desc.
+    """
+    if limit is not None:
+        encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
     encoding.number(offset, "offset", 0, HIGHEST - LONGEST_PAGE, whole=True)
     if order not in ("asc", "desc"):
         raise InvalidInput("order", order, "is not an order; use asc or desc")
@@ -49,8 +58,14 @@ def paging(limit: int, offset: int, order: str) -> Paging:
 def page(session: Session, rows: sa.FromClause, keys: Sequence[str], part: Paging, item: Callable[[sa.Row[Any]], T]) -> Page[T]:
     """The part of the rows in the order of their keys, each made an item."""
     ordered = sa.select(rows).order_by(*part.ordered(*(rows.c[key] for key in keys)))
-    found = session.connection.execute(ordered.limit(part.limit).offset(part.offset)).all()
+    found = session.connection.execute(cut(ordered, part.limit, part.offset)).all()
     return Page([item(row) for row in found], total(session, rows), part.limit, part.offset)
+
+
+def cut(query: sa.Select[Any], limit: int | None, offset: int = 0) -> sa.Select[Any]:
+    """The query's rows from `offset` on, at most `limit`."""
+    started = query.offset(offset) if offset else query
+    return started if limit is None else started.limit(limit)
 
 
 def total(session: Session, rows: sa.FromClause) -> int:
@@ -64,12 +79,12 @@ def equal(column: sa.ColumnElement[Any], value: object) -> Where:
 
 
 def between(column: sa.ColumnElement[Any], name: str, after: datetime | None, before: datetime | None) -> Where:
-    """From `after` on, and earlier than `before`; aware datetimes. Raises InvalidInput."""
+    """From `after` to `before`, both included; aware datetimes. Raises InvalidInput."""
     where: Where = []
     if after is not None:
         where.append(column >= from_datetime(encoding.aware(after, f"{name}_after")))
     if before is not None:
-        where.append(column < from_datetime(encoding.aware(before, f"{name}_before")))
+        where.append(column <= from_datetime(encoding.aware(before, f"{name}_before")))
     return where
 
 

@@ -17,7 +17,7 @@ from fibflow.model import Child, Outcome, Page, Status, Task, TaskId, Worker, Wo
 from fibflow.store import snapshot
 from fibflow.store.clock import to_datetime
 from fibflow.store.database import Session, read
-from fibflow.store.paging import Paging, Where, between, equal, identity, optional_identity, optional_member, paging
+from fibflow.store.paging import Paging, Where, between, cut, equal, identity, optional_identity, optional_member, paging
 from fibflow.store.snapshot import TABLE_NAMED, branch, kinds_of, moment, to_task, united
 from fibflow.store.tables import cron_task, task, task_type, worker
 
@@ -42,6 +42,7 @@ def get(session: Session, task_id: int) -> Task:
 class _Filters:
     """What the tasks of a page have in common; None for anything."""
 
+    namespace: str
     type: str | None
     status: Status | None
     last_outcome: Outcome | None
@@ -76,6 +77,7 @@ class _Filters:
 def find(
     session: Session,
     *,
+    namespace: str | None = None,
     type: str | None = None,
     status: Status | str | None = None,
     last_outcome: Outcome | str | None = None,
@@ -87,12 +89,17 @@ def find(
     created_after: datetime | None = None,
     created_before: datetime | None = None,
     cron: str | None = None,
-    limit: int = 100,
+    limit: int | None = 100,
     offset: int = 0,
     order: str = "asc",
 ) -> Page[Task]:
-    """Tasks by id; the filters are combined with AND. `root_id` finds the root itself too. Raises InvalidInput."""
+    """Tasks by id; the filters are combined with AND. Raises InvalidInput.
+
+    Without a namespace, those of the client's own. `root_id` finds the root itself too. Created from `created_after` to
+    `created_before`, both included. A limit of None finds all.
+    """
     filters = _Filters(
+        namespace=encoding.optional_text(namespace, "namespace") or session.namespace,
         type=encoding.optional_text(type, "type"),
         status=optional_member(Status, status, "status"),
         last_outcome=optional_member(Outcome, last_outcome, "last_outcome"),
@@ -114,12 +121,12 @@ def _page(session: Session, filters: _Filters, part: Paging) -> Page[Task]:
     for kind in kinds_of(filters.status):
         where = filters.of(kind)
         key = TABLE_NAMED[kind].c.id
-        head = branch(session.namespace, kind).where(*where).order_by(*part.ordered(key)).limit(part.offset + part.limit)
-        branches.append(sa.select(head.subquery(kind)))
-        count = branch(session.namespace, kind, ("id", "cron")).where(*where).subquery(f"all_{kind}")
+        head = branch(filters.namespace, kind).where(*where).order_by(*part.ordered(key))
+        branches.append(sa.select(cut(head, part.end).subquery(kind)))
+        count = branch(filters.namespace, kind, ("id", "cron")).where(*where).subquery(f"all_{kind}")
         counts.append(sa.select(sa.func.count()).select_from(count).scalar_subquery())
     rows = sa.union_all(*branches).subquery("rows")
-    query = sa.select(rows).order_by(*part.ordered(rows.c.id)).limit(part.limit).offset(part.offset)
+    query = cut(sa.select(rows).order_by(*part.ordered(rows.c.id)), part.limit, part.offset)
     items = [to_task(row) for row in session.connection.execute(query)]
     total = sum(session.connection.execute(sa.select(*counts)).one())
     return Page(items, total, part.limit, part.offset)
@@ -158,6 +165,8 @@ def statistics(
     session: Session, *, tag: str | None = None, type: str | None = None, status: Status | str | None = None
 ) -> list[Statistic]:
     """Counts by tag, type and status, in that order; what has no tag comes first. Raises InvalidInput."""
+    encoding.optional_text(tag, "tag")
+    encoding.optional_text(type, "type")
     chosen = optional_member(Status, status, "status")
     branches = []
     for kind in kinds_of(chosen):

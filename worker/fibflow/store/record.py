@@ -6,13 +6,14 @@ A write that matches no row is refused with LeaseLost, recorded, and leaves noth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput, LeaseLost
-from fibflow.model import NewTask, Options
+from fibflow.model import AWAITING_SUBTASKS, NewTask, Options
 from fibflow.store.clock import seconds
 from fibflow.store.database import Session, write
 from fibflow.store.ending import Ending, Row
@@ -34,12 +35,25 @@ def spawn(session: Session, worker_id: int, ending: Ending, children: Sequence[N
     row = _running(session, worker_id, ending.task_id, ending.fence)
     if row is None:
         return settle(session, worker_id, [ending])
-    end_attempts(session, [ending])
     ids = insert_tasks(session, children, _parentage(row))
-    metadata = encoding.metadata({"count": len(ids), "first": ids[0], "last": ids[-1]})
-    note = Note("task_subtasks_created", ENDS, metadata=metadata)
-    session.connection.execute(sa.insert(event), [stored_note(note, row, session.now(), "suspended")])
+    created = Note("task_subtasks_created", ENDS, metadata=_created(row, ids, children))
+    suspended = Note("task_suspended", ENDS, message=AWAITING_SUBTASKS)
+    end_attempts(session, [replace(ending, notes=(created, suspended))])
     return []
+
+
+NAMED_CHILDREN = 1000
+"""So many of its children's ids are in the event of a spawn; all of them are found by their parent."""
+
+
+def _created(row: Row, ids: Sequence[int], children: Sequence[NewTask]) -> str | None:
+    told = {
+        "child_count": len(ids),
+        "child_task_ids": ids[:NAMED_CHILDREN],
+        "child_task_names": sorted({child.type for child in children}),
+        "generation": row["attempt"],
+    }
+    return encoding.metadata(told)
 
 
 def _parentage(row: Row) -> Parentage:

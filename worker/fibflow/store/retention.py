@@ -1,6 +1,7 @@
 """Retention: workflows that ended long ago go, as wholes; also by hand, by filter. And workers and ticks of the past.
 
-Every call is bounded and tells whether another one would find more. How a workflow goes is the story of removal.py.
+Every call is a batch: bounded, a transaction of its own, and it tells whether another one would find more. Batches add
+up. How a workflow goes is the story of removal.py.
 """
 
 from __future__ import annotations
@@ -23,28 +24,42 @@ from fibflow.store.tables import cron_task, cron_tick, task, task_final, task_ty
 
 PRUNABLE = (Status.COMPLETED, Status.PERMANENTLY_FAILED, Status.CANCELLED)
 A_DAY = 24 * 3600.0
+AN_HOUR = 3600.0
 FORGOTTEN = 1000
 """Workers, and ticks, in one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What one call deleted, and whether another may find more."""
+    """What batches deleted, and whether another may find more."""
 
-    workflows: int
-    tasks: int
-    attempts: int
-    events: int
-    more: bool
+    workflows: int = 0
+    tasks: int = 0
+    attempts: int = 0
+    events: int = 0
+    more: bool = False
+    workers: int = 0
+    ticks: int = 0
+
+    def __add__(self, following: Pruned) -> Pruned:
+        counts = ("workflows", "tasks", "attempts", "events", "workers", "ticks")
+        total = {name: getattr(self, name) + getattr(following, name) for name in counts}
+        return Pruned(**total, more=following.more)
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How many tasks one call deleted, how many that match it left, and whether another call may delete more."""
+    """How many tasks batches deleted, how many that match they left, and whether another may delete more.
+
+    What is left is open, or belongs to a workflow that is, or whose root does not match.
+    """
 
     tasks: int
     left: int
     more: bool
+
+    def __add__(self, following: Deleted) -> Deleted:
+        return Deleted(self.tasks + following.tasks, following.left, following.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +71,46 @@ class Forgotten:
 
 
 @write
-def prune(session: Session, *, age: float, statuses: Iterable[Status | str] = PRUNABLE, limit: int = 500) -> Pruned:
+def prune(
+    session: Session, *, age: float | None = None, statuses: Iterable[Status | str] = PRUNABLE, limit: int = 500
+) -> Pruned:
     """Delete workflows whose root has one of the statuses and whose last task ended at least `age` seconds ago.
 
-    At most `limit` tasks. Paused tasks count as ended only if "paused" is asked for. Raises InvalidInput.
+    Without an age: a day, in memory an hour. Paused tasks count as ended only if "paused" is asked for. Workers and ticks
+    of as long ago go too. A batch holds at most `limit` tasks. Raises InvalidInput.
     """
-    encoding.number(age, "age", 0, encoding.LONGEST_DURATION)
+    age = _usual_age(session) if age is None else encoding.number(age, "age", 0.001, encoding.LONGEST_DURATION)
     encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
-    chosen = {member(Status, status, "statuses") for status in statuses}
-    if wrong := sorted(chosen - FINAL - {Status.PAUSED}):
-        raise InvalidInput("statuses", wrong[0].value, "is not a status to prune; use final ones, or paused")
-    final = sorted(status.value for status in chosen & FINAL)
-    choices = [Choice(FINAL_TASKS, [task_final.c.status.in_(final)])]
-    if Status.PAUSED in chosen:
-        choices.append(Choice(PAUSED_TASKS, []))
+    choices = _choices(statuses)
     gone = remove(session, choices, session.now() - (micros(age) or 0), limit)
-    return Pruned(gone.workflows, gone.tasks, gone.attempts, gone.events, gone.more)
+    past = Forgotten(0, 0) if gone.more else forget_workers(session, age)
+    more = gone.more or FORGOTTEN in (past.workers, past.ticks)
+    return Pruned(gone.workflows, gone.tasks, gone.attempts, gone.events, more, past.workers, past.ticks)
+
+
+def _usual_age(session: Session) -> float:
+    in_memory = not session.postgresql and session.connection.engine.url.database in (None, "", ":memory:")
+    return AN_HOUR if in_memory else A_DAY
+
+
+def _choices(statuses: Iterable[Status | str]) -> list[Choice]:
+    """The roots that may go by their status."""
+    chosen = check_statuses(statuses)
+    final = task_final.c.status.in_(sorted(status.value for status in chosen & FINAL))
+    paused = [Choice(PAUSED_TASKS, [])] if Status.PAUSED in chosen else []
+    return [Choice(FINAL_TASKS, [final]), *paused]
+
+
+def check_statuses(statuses: object, field: str = "statuses") -> set[Status]:
+    """The statuses whose workflows may go. Raises InvalidInput for none, and for others than final ones and paused."""
+    if not isinstance(statuses, Iterable) or isinstance(statuses, str):
+        raise InvalidInput(field, statuses, "is no list; name the statuses")
+    chosen = {member(Status, status, field) for status in statuses}
+    if not chosen:
+        raise InvalidInput(field, list(statuses), "is empty; name at least one status")
+    if wrong := sorted(chosen - FINAL - {Status.PAUSED}):
+        raise InvalidInput(field, wrong[0].value, "is not a status to prune; use final ones, or paused")
+    return chosen
 
 
 @write
@@ -83,10 +122,12 @@ def delete(
     status: Status | str | None = None,
     limit: int = LONGEST_PAGE,
 ) -> Deleted:
-    """Delete whole final workflows whose root matches (no filter matches all), at most `limit` tasks.
+    """Delete whole final workflows whose root matches (no filter matches all). Raises InvalidInput.
 
-    Raises InvalidInput.
+    A batch holds at most `limit` tasks.
     """
+    encoding.optional_text(type, "type")
+    encoding.optional_text(tag, "tag")
     encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
     chosen = optional_member(Status, status, "status")
     where = equal(task_final.c.tag, tag) + equal(task_final.c.status, None if chosen is None else chosen.value)

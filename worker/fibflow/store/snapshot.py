@@ -104,7 +104,7 @@ def suspend_reason_is(kind: str, reason: str) -> sa.ColumnElement[bool]:
     """The filter that a task is suspended for a reason; a parent that waits for its children has one, too."""
     if kind == "final":
         return sa.false()
-    return sa.and_(task.c.state == sa.text("'suspended'"), SUSPEND_REASON == reason)
+    return sa.and_(task.c.state == sa.text("'suspended'"), reason == SUSPEND_REASON)
 
 
 def in_workflow(table: sa.Table, root_id: int) -> sa.ColumnElement[bool]:
@@ -183,9 +183,12 @@ AS_STORED = (
 
 
 def _last_event_type(row: Row) -> EventType:
-    """A claim writes task_started, whatever failed before; the events tell the two apart by the failures."""
+    """A claim writes task_started whatever failed before, a failure that the status changed; the row tells more."""
     last = EventType.CREATED if row.last_event_type is None else EventType(row.last_event_type)
-    return EventType.RETRY_STARTED if last is EventType.STARTED and row.failures > 0 else last
+    if last is EventType.STARTED and row.failures > 0:
+        return EventType.RETRY_STARTED
+    failed = row.last_outcome in (Outcome.FAILED, Outcome.TIMEOUT)
+    return EventType.RETRY_SCHEDULED if last is EventType.STATUS_CHANGED and failed else last
 
 
 def _seconds(stored: int | None, default: float) -> float:

@@ -6,19 +6,21 @@ path's is the task's and its longest child branch's. What retention deleted is n
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from fibflow.model import Attempt, Outcome, Status, TaskId, WorkerId
 from fibflow.store.attempts import all_attempts, scope
-from fibflow.store.audit import last_event_at
+from fibflow.store.audit import Totals, totals
 from fibflow.store.database import Session, read
 from fibflow.store.snapshot import moment, united
 
+Key = TypeVar("Key", Status, Outcome, str, int)
 SLOWEST = 5
 
 
@@ -38,8 +40,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a workflow ran. `duration`: seconds from the root's creation to the last end of an attempt."""
+    """When a workflow ran. `duration`: seconds from the root's creation to the last end of an attempt, at least 0."""
 
+    created_at: datetime
     first_started_at: datetime | None
     last_ended_at: datetime | None
     last_event_time: datetime
@@ -47,13 +50,10 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class StageTiming:
-    """The root's attempts of one stage; open while `ended_at` is None. `duration` in seconds."""
+class TimedAttempt:
+    """An attempt, and how many seconds it took; None while it is open."""
 
-    stage: int
-    attempts: int
-    started_at: datetime
-    ended_at: datetime | None
+    attempt: Attempt
     duration: float | None
 
 
@@ -61,47 +61,52 @@ class StageTiming:
 class Step:
     """A task on the critical path, with its longest ended attempt; None and 0 seconds when none has ended."""
 
-    task_id: TaskId
-    type: str
-    attempt: int | None
+    task: Member
+    attempt: Attempt | None
     duration: float
 
 
 @dataclass(frozen=True, slots=True)
-class SlowAttempt:
-    """An ended attempt, and how many seconds it took."""
+class CriticalPath:
+    """From the root down to a leaf, and how many seconds the steps took together."""
 
-    attempt: Attempt
+    steps: tuple[Step, ...]
     duration: float
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowSummary:
-    """A workflow in figures. `failed`: tasks that failed for good, are paused, or wait for another attempt."""
+    """A workflow in figures. `stages`: the root's attempts, by number; each says its stage.
 
-    root_id: TaskId
+    `failed`: tasks that failed for good, are paused, or wait for the attempt after one that failed. `by_outcome` counts
+    attempts, `by_stage` the tasks by the stage that they are in. `workers`: all that any event names.
+    """
+
+    root: Member
     tasks: int
     attempts: int
+    events: int
+    checkpoints: int
+    max_attempt: int
     by_status: Mapping[Status, int]
     by_outcome: Mapping[Outcome, int]
     by_type: Mapping[str, int]
     by_stage: Mapping[int, int]
     workers: tuple[WorkerId, ...]
     timing: Timing
-    stages: tuple[StageTiming, ...]
+    stages: tuple[TimedAttempt, ...]
     failed: tuple[Member, ...]
-    critical_path: tuple[Step, ...]
-    slowest: tuple[SlowAttempt, ...]
+    critical_path: CriticalPath
+    slowest: tuple[TimedAttempt, ...]
 
 
 @read
 def workflow_summary(session: Session, root_id: int) -> WorkflowSummary:
-    """A workflow in figures; it reads the whole of it. `by_outcome` counts attempts. Raises NotFound, InvalidInput."""
+    """A workflow in figures; it reads the whole of it. Raises NotFound, InvalidInput."""
     workflow = scope(session, root_id, workflow=True)
     rows = united(session.namespace, [root_id], MEMBER_COLUMNS, workflow=True)
     members = [_member(row) for row in session.connection.execute(sa.select(rows).order_by(rows.c.id))]
-    last_event_time: datetime = moment(last_event_at(session, workflow))
-    return summarize(members, all_attempts(session, workflow), last_event_time)
+    return summarize(members, all_attempts(session, workflow), totals(session, workflow))
 
 
 MEMBER_COLUMNS = ("id", "parent_id", "type", "status", "stage", "last_outcome", "error", "created_at")
@@ -120,49 +125,50 @@ def _member(row: sa.Row[tuple[object, ...]]) -> Member:
     )
 
 
-def summarize(members: Sequence[Member], attempts: Sequence[Attempt], last_event_time: datetime) -> WorkflowSummary:
-    """The figures of a workflow: its tasks by id, the root first, and their attempts by task and number."""
+def summarize(members: Sequence[Member], attempts: Sequence[Attempt], told: Totals) -> WorkflowSummary:
+    """The figures of a workflow: its tasks by id, the root first, their attempts by task and number, and its events."""
     root = members[0]
     return WorkflowSummary(
-        root_id=root.id,
+        root=root,
         tasks=len(members),
         attempts=len(attempts),
-        by_status=Counter(member.status for member in members),
-        by_outcome=Counter(one.outcome for one in attempts if one.outcome is not None),
-        by_type=Counter(member.type for member in members),
-        by_stage=Counter(member.stage for member in members),
-        workers=tuple(sorted({one.worker_id for one in attempts})),
-        timing=timing(root.created_at, attempts, last_event_time),
-        stages=stage_timings([one for one in attempts if one.task_id == root.id]),
+        events=told.events,
+        checkpoints=told.checkpoints,
+        max_attempt=max((one.attempt for one in attempts), default=0),
+        by_status=_counted(member.status for member in members),
+        by_outcome=_counted(one.outcome for one in attempts if one.outcome is not None),
+        by_type=_counted(member.type for member in members),
+        by_stage=_counted(member.stage for member in members),
+        workers=told.workers,
+        timing=timing(root.created_at, attempts, told.last_event_time),
+        stages=tuple(timed(one) for one in attempts if one.task_id == root.id),
         failed=tuple(member for member in members if is_failed(member)),
         critical_path=critical_path(members, attempts),
         slowest=slowest(attempts),
     )
 
 
+def _counted(values: Iterable[Key]) -> dict[Key, int]:
+    """How often each value comes, by value."""
+    return dict(sorted(Counter(values).items()))
+
+
 def timing(created_at: datetime, attempts: Sequence[Attempt], last_event_time: datetime) -> Timing:
     last = max((one.ended_at for one in attempts if one.ended_at), default=None)
     return Timing(
+        created_at=created_at,
         first_started_at=min((one.started_at for one in attempts), default=None),
         last_ended_at=last,
         last_event_time=last_event_time,
-        duration=None if last is None else (last - created_at).total_seconds(),
+        duration=None if last is None else max(0.0, (last - created_at).total_seconds()),
     )
 
 
-def stage_timings(attempts: Iterable[Attempt]) -> tuple[StageTiming, ...]:
-    """From the first start to the last end of each stage, by stage."""
-    stages: defaultdict[int, list[Attempt]] = defaultdict(list)
-    for one in attempts:
-        stages[one.stage].append(one)
-    return tuple(_stage_timing(stage, group) for stage, group in sorted(stages.items()))
-
-
-def _stage_timing(stage: int, attempts: Sequence[Attempt]) -> StageTiming:
-    start = min(one.started_at for one in attempts)
-    ends = [one.ended_at for one in attempts if one.ended_at]
-    end = max(ends) if len(ends) == len(attempts) else None
-    return StageTiming(stage, len(attempts), start, end, None if end is None else (end - start).total_seconds())
+def timed(attempt: Attempt) -> TimedAttempt:
+    """An attempt with its duration; a clock that stepped back makes none negative."""
+    if attempt.ended_at is None:
+        return TimedAttempt(attempt, None)
+    return TimedAttempt(attempt, max(0.0, (attempt.ended_at - attempt.started_at).total_seconds()))
 
 
 def is_failed(member: Member) -> bool:
@@ -172,30 +178,34 @@ def is_failed(member: Member) -> bool:
     return member.status in (Status.PERMANENTLY_FAILED, Status.PAUSED)
 
 
-def critical_path(members: Sequence[Member], attempts: Iterable[Attempt]) -> tuple[Step, ...]:
+def critical_path(members: Sequence[Member], attempts: Iterable[Attempt]) -> CriticalPath:
     """From the root down its longest branch; ties go to the lower id. A child's id is above its parent's."""
+    tasks = {member.id: member for member in members}
     longest = _longest(attempts)
     whole: dict[TaskId, float] = {}
     below: dict[TaskId, TaskId] = {}
     for member in sorted(members, key=lambda one: one.id, reverse=True):
         child = below.get(member.id)
-        step = longest.get(member.id)
-        whole[member.id] = (step.duration if step else 0.0) + (whole[child] if child else 0.0)
+        whole[member.id] = _seconds(longest.get(member.id)) + (whole[child] if child else 0.0)
         parent = member.parent_id
         if parent is not None and whole[member.id] >= whole.get(below.get(parent, TaskId(0)), -1.0):
             below[parent] = member.id
-    types = {member.id: member.type for member in members}
-    return tuple(_step(task_id, types[task_id], longest) for task_id in _down(members[0].id, below))
+    steps = tuple(_step(tasks[task_id], longest.get(task_id)) for task_id in _down(members[0].id, below))
+    return CriticalPath(steps, whole[members[0].id])
 
 
-def _longest(attempts: Iterable[Attempt]) -> dict[TaskId, SlowAttempt]:
-    """The longest ended attempt of each task; ties go to the lower number."""
-    longest: dict[TaskId, SlowAttempt] = {}
-    for one in ended(attempts):
-        task_id = one.attempt.task_id
-        if task_id not in longest or one.duration > longest[task_id].duration:
-            longest[task_id] = one
+def _longest(attempts: Iterable[Attempt]) -> dict[TaskId, TimedAttempt]:
+    """The longest ended attempt of each task; ties go to the lower number, which ended earlier."""
+    longest: dict[TaskId, TimedAttempt] = {}
+    for one in map(timed, attempts):
+        known = longest.get(one.attempt.task_id)
+        if one.duration is not None and (known is None or one.duration > _seconds(known)):
+            longest[one.attempt.task_id] = one
     return longest
+
+
+def _seconds(one: TimedAttempt | None) -> float:
+    return 0.0 if one is None or one.duration is None else one.duration
 
 
 def _down(task_id: TaskId | None, below: Mapping[TaskId, TaskId]) -> Iterable[TaskId]:
@@ -204,17 +214,15 @@ def _down(task_id: TaskId | None, below: Mapping[TaskId, TaskId]) -> Iterable[Ta
         task_id = below.get(task_id)
 
 
-def _step(task_id: TaskId, type: str, longest: Mapping[TaskId, SlowAttempt]) -> Step:
-    found = longest.get(task_id)
-    return Step(task_id, type, found.attempt.attempt, found.duration) if found else Step(task_id, type, None, 0.0)
+def _step(task: Member, longest: TimedAttempt | None) -> Step:
+    return Step(task, longest.attempt if longest else None, _seconds(longest))
 
 
-def ended(attempts: Iterable[Attempt]) -> list[SlowAttempt]:
-    """The attempts that ended, with their durations."""
-    return [SlowAttempt(one, (one.ended_at - one.started_at).total_seconds()) for one in attempts if one.ended_at]
+def slowest(attempts: Iterable[Attempt]) -> tuple[TimedAttempt, ...]:
+    """The longest attempts, the longest first, open ones last; ties go to the earlier start, then to the lower ids."""
+    return tuple(sorted(map(timed, attempts), key=_slowness)[:SLOWEST])
 
 
-def slowest(attempts: Iterable[Attempt]) -> tuple[SlowAttempt, ...]:
-    """The longest attempts, the longest first; ties go to the earlier start, then to the lower task and number."""
-    ordered = sorted(ended(attempts), key=lambda one: (-one.duration, one.attempt.started_at, one.attempt.task_id))
-    return tuple(ordered[:SLOWEST])
+def _slowness(one: TimedAttempt) -> tuple[bool, float, datetime, int, int]:
+    attempt = one.attempt
+    return one.duration is None, -_seconds(one), attempt.started_at, attempt.task_id, attempt.attempt
