@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
@@ -25,15 +26,20 @@ ROWS: dict[str, Callable[[Course], list[report.Row]]] = {
 
 def main() -> int:
     asked = _arguments()
-    progress = Console(stderr=True, log_path=False)
+    progress = Console(stderr=True, log_path=False, width=_width(sys.stderr))
     rows: list[report.Row] = []
     with Server(SETTINGS) as server:
         for id in asked.only:
             course = Course(server, asked.length, partial(progress.log, id))
             rows += ROWS[id](course)
     report.write(rows, asked.output)
-    report.show(rows, Console(width=None if sys.stdout.isatty() else 160))
+    report.show(rows, Console(width=_width(sys.stdout)))
     return 0 if all(row.met is not False for row in rows) else 1
+
+
+def _width(stream: TextIO) -> int | None:
+    """The terminal's; in a file, wide enough for a row."""
+    return None if stream.isatty() else 160
 
 
 def _arguments() -> argparse.Namespace:

@@ -19,7 +19,7 @@ Rates = dict[str, float]
 
 
 def measure(course: Course) -> list[Row]:
-    n = course.tasks(500_000, 50_000)
+    n = course.size(500_000, 50_000)
     drain = partial(partial, _rates, course, n)
     runners = {
         "ours": drain("ours", held=False, slots=1000),

@@ -42,7 +42,8 @@ class Course:
     length: Length
     say: Callable[[str], None]
 
-    def tasks(self, full: int, quick: int) -> int:
+    def size(self, full: int, quick: int) -> int:
+        """An amount of work: of tasks, of seconds."""
         return {Length.FULL: full, Length.QUICK: quick, Length.TINY: quick // 20}[self.length]
 
     def rounds(self, full: int, quick: int) -> int:
@@ -51,20 +52,19 @@ class Course:
     def in_turns(self, rounds: int, runners: Mapping[str, Callable[[], Result]]) -> dict[str, list[Result]]:
         """Each runner's results, none if it is not installed; every other round goes backwards, against drift."""
         results: dict[str, list[Result]] = {name: [] for name in runners}
+        here = dict(runners)
         for turn in range(rounds):
-            for name in list(runners)[:: -1 if turn % 2 else 1]:
+            for name in list(here)[:: -1 if turn % 2 else 1]:
                 self.say(f"round {turn + 1} of {rounds}: {name}")
-                with self.or_skipped(name):
-                    results[name].append(runners[name]())
+                try:
+                    results[name].append(here[name]())
+                except Absent as absent:
+                    del here[name]
+                    self.skipped(name, absent)
         return results
 
-    @contextmanager
-    def or_skipped(self, name: str) -> Iterator[None]:
-        """Go on without a contestant that is not installed, and say so."""
-        try:
-            yield
-        except Absent as absent:
-            self.say(f"skipped {name}: {absent}; `make bench` installs it")
+    def skipped(self, name: str, absent: Absent) -> None:
+        self.say(f"skipped {name}: {absent}; `make bench` installs it")
 
     @contextmanager
     def database(self, contestant: str, name: str = "bench") -> Iterator[str]:

@@ -10,7 +10,7 @@ from bench.report import Row, row
 
 
 def measure(course: Course) -> list[Row]:
-    n = course.tasks(50_000, 20_000)
+    n = course.size(50_000, 20_000)
     drain = partial(partial, _rate, course, n)
     peer = {f"pgqueuer, batch {batch}": drain("pgqueuer_peer", batch=batch) for batch in (100, 500, 1000)}
     bare = {f"bare loop, batch {batch}": drain("floor", batch=batch) for batch in (500, 1000)}

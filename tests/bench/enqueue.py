@@ -12,8 +12,8 @@ CONTESTANTS = {"ours": "ours", "pgqueuer": "pgqueuer_peer", "bare statement": "f
 
 def measure(course: Course) -> list[Row]:
     return [
-        _row(course, "P2.bulk", "enqueue_bulk", course.tasks(100_000, 50_000), size=1000),
-        _row(course, "P2.single", "enqueue_one_by_one", course.tasks(3_000, 1_000)),
+        _row(course, "P2.bulk", "enqueue_bulk", course.size(100_000, 50_000), size=1000),
+        _row(course, "P2.single", "enqueue_one_by_one", course.size(3_000, 1_000)),
     ]
 
 

@@ -9,10 +9,12 @@ from contextlib import ExitStack, contextmanager
 
 from bench import lap
 from bench.course import Course
+from bench.lap import Absent
 from bench.report import Row, row
 
 CONTESTANTS = {"ours": "ours", "pgqueuer": "pgqueuer_peer"}
-SETTLING = 5
+SETTLING = 8
+"""Seconds after which every worker has done all that it does once, its first heartbeat among it."""
 COUNTED = """
 SELECT datname, sum(calls)::float8, sum(wal_bytes)::float8
 FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid WHERE datname LIKE 'idle_%' GROUP BY datname
@@ -25,9 +27,11 @@ def measure(course: Course) -> list[Row]:
         idling = []
         for name, module in CONTESTANTS.items():
             for types in (1, 50):
-                with course.or_skipped(name):
+                try:
                     workers.enter_context(_worker(course, f"idle_{name}_{types}", module, types))
                     idling.append(f"idle_{name}_{types}")
+                except Absent as absent:
+                    course.skipped(name, absent)
         asked = _a_second(course, idling)
     statements = {name: rates["statements"] for name, rates in asked.items()}
     return [
@@ -45,7 +49,7 @@ def _worker(course: Course, name: str, module: str, types: int) -> Iterator[None
 
 def _a_second(course: Course, databases: list[str]) -> dict[str, dict[str, float]]:
     """Statements and WAL bytes a second of each database, once start-up is over."""
-    seconds = course.rounds(60, 15)
+    seconds = course.size(60, 20)
     course.say(f"counting statements for {seconds} s: {', '.join(databases)}")
     time.sleep(SETTLING)
     course.server.sql("SELECT pg_stat_statements_reset()")

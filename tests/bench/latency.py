@@ -13,7 +13,7 @@ RATE = 100
 
 
 def measure(course: Course) -> list[Row]:
-    n = course.tasks(3_000, 500)
+    n = course.size(3_000, 500)
     runners = {name: partial(_percentiles, course, module, n) for name, module in CONTESTANTS.items()}
     runs = course.in_turns(course.rounds(5, 3), runners)
     at = {name: {share: middle([run[share] for run in of]) for share in SHARES} for name, of in runs.items()}

@@ -11,7 +11,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from functools import partial
 from statistics import median
@@ -143,8 +143,11 @@ def _drain(server: Server, situation: Situation, tasks: int, design: Design) -> 
 def _cpu(server: Server) -> float:
     """Seconds of CPU time that all processes of the server have used, those that ended too."""
     postmaster = psutil.Process(int((server.directory / "cluster" / "postmaster.pid").read_text().split()[0]))
-    living = [child.cpu_times()[:2] for child in postmaster.children(recursive=True)]
-    return sum(map(sum, [postmaster.cpu_times()[:4], *living]))
+    spent = 0.0
+    for child in postmaster.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended, and is counted with the postmaster's below
+            spent += sum(child.cpu_times()[:2])
+    return spent + sum(postmaster.cpu_times()[:4])
 
 
 def _one(server: Server, query: str, database: str = "postgres") -> tuple[Any, ...]:
