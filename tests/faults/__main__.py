@@ -9,13 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from faults import late, rows
+from faults import kills, late, rows
 from faults.course import Course
 from postgres_server import Server
 
 OUTPUT = Path(__file__).parents[2] / "build" / "faults.json"
 
 ROWS: dict[str, Callable[[Course], rows.Row]] = {
+    "F1": kills.on_postgresql,
+    "F2": kills.on_sqlite,
     "late": late.measure,
 }
 

@@ -17,6 +17,7 @@ from fibflow.lifecycle import Facts, after_failure, ended
 from fibflow.model import FINAL, NewTask, Options, Outcome
 from fibflow.store import claim, leases, record, settle
 from fibflow.store.database import Database, Session, read
+from fibflow.store.ending import Ending
 from fibflow.store.tables import task, task_final
 from fibflow.store.tasktypes import Declaration, declare_types
 from fix_database import move_clock
@@ -71,14 +72,14 @@ class Scene:
         key = (attempt.task_id, attempt.fence, attempt.worker_id)
         after = ended(Facts(), outcome) if outcome in ENDED else after_failure(Facts())
         reason = "approval" if outcome is Outcome.SUSPENDED else None
-        ending = settle.Ending(*key, outcome, after, suspend_reason=reason)
+        ending = Ending(*key, outcome, after, suspend_reason=reason)
         must(self.database.call(settle.settle, attempt.worker_id, [ending]) == [], "a live attempt could not be settled")
 
     def spawn(self, attempt: Attempt, children: int) -> None:
         """End a live attempt as suspended until its children are final."""
         key = (attempt.task_id, attempt.fence, attempt.worker_id)
         after = ended(Facts(), Outcome.SUSPENDED)
-        ending = settle.Ending(*key, Outcome.SUSPENDED, after, context=b"state", children=children)
+        ending = Ending(*key, Outcome.SUSPENDED, after, context=b"state", children=children)
         refused = self.database.call(record.spawn, attempt.worker_id, ending, [NewTask(TYPE)] * children)
         must(refused == [], "a live attempt could not spawn")
 

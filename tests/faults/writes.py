@@ -15,6 +15,7 @@ from fibflow.lifecycle import Facts, Next, after_failure, after_release, ended
 from fibflow.model import NewTask, Outcome
 from fibflow.store import record, settle
 from fibflow.store.database import Database, Session, read
+from fibflow.store.ending import Ending
 from fibflow.store.notes import ENDS, Note
 from fibflow.store.tables import attempt, event, stale_write, task, task_final, worker
 
@@ -27,7 +28,7 @@ NOTE = Note("task_status_changed", ENDS, message="late")
 def _settle(
     outcome: Outcome, after: Next, parts: dict[str, Any], database: Database, late: Sequence[Attempt]
 ) -> list[LeaseLost]:
-    endings = [settle.Ending(one.task_id, one.fence, one.worker_id, outcome, after, **parts) for one in late]
+    endings = [Ending(one.task_id, one.fence, one.worker_id, outcome, after, **parts) for one in late]
     return list(database.call(settle.settle, late[0].worker_id, endings))
 
 
@@ -35,7 +36,7 @@ def _spawn(database: Database, late: Sequence[Attempt]) -> list[LeaseLost]:
     (one,) = late
     after = ended(Facts(), Outcome.SUSPENDED)
     key = (one.task_id, one.fence, one.worker_id)
-    ending = settle.Ending(*key, Outcome.SUSPENDED, after, context=b"late", children=2, notes=(NOTE,))
+    ending = Ending(*key, Outcome.SUSPENDED, after, context=b"late", children=2, notes=(NOTE,))
     return list(database.call(record.spawn, one.worker_id, ending, [NewTask(TYPE, {"n": n}) for n in range(2)]))
 
 
