@@ -5,14 +5,16 @@ What a process says goes to a file beside the database. Whoever leaves the block
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parents[1]
 COMMAND = (str(Path(sys.executable).with_name("fibflow")), "worker")
@@ -26,19 +28,20 @@ class Crew:
     folder: Path
     command: Sequence[str]
     options: Sequence[str]
+    environment: Mapping[str, str]
     pods: set[str] = field(default_factory=set)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, pod: str, *switches: str) -> int:
-        """Start the pod's process, with environment variables set; the moment, in microseconds since the epoch."""
-        command = [*self.command, *self.options, "--pod-id", pod, "--exit-with-parent"]
+    def start(self, pod: str, *options: str) -> int:
+        """Start the pod's process, with more options; the moment, in microseconds since the epoch."""
+        command = [*_dying_with_us(), *self.command, *self.options, *options, "--pod-id", pod]
         self.pods.add(pod)
         moment = time.time_ns() // 1000
         with self.log(pod).open("ab") as log:
             self.running[pod] = subprocess.Popen(
                 command,
                 cwd=HERE,
-                env={**os.environ, "FIBFLOW_DATABASE": self.url, "PYTHONUNBUFFERED": "1"} | dict.fromkeys(switches, "yes"),
+                env={**os.environ, "FIBFLOW_DATABASE": self.url, "PYTHONUNBUFFERED": "1", **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -57,8 +60,8 @@ class Crew:
     def log(self, pod: str) -> Path:
         return self.folder / f"{pod}.log"
 
-    def said(self, pattern: str) -> list[tuple[str, ...]]:
-        """What the pattern's groups match in all that the processes said."""
+    def said(self, pattern: str) -> list[Any]:
+        """What the pattern's groups match in all that the processes said, as `re.findall` gives it."""
         return [found for pod in self.pods for found in re.findall(pattern, self.log(pod).read_text())]
 
     def ended(self) -> list[str]:
@@ -80,9 +83,20 @@ class Crew:
 
 
 @contextmanager
-def crew(url: str, folder: Path, *options: str, command: Sequence[str] = COMMAND) -> Iterator[Crew]:
-    workers = Crew(url, folder, command, options)
+def crew(
+    url: str, folder: Path, *options: str, command: Sequence[str] = COMMAND, environment: Mapping[str, str] = {}
+) -> Iterator[Crew]:
+    workers = Crew(url, folder, command, options, environment)
     try:
         yield workers
+    except BaseException as fault:
+        for pod in sorted(workers.pods):
+            fault.add_note(f"{pod} said last: {workers.log(pod).read_text()[-2000:]}")
+        raise
     finally:
         workers.stop()
+
+
+def _dying_with_us() -> list[str]:
+    """The kernel ends a worker, also one that is stopped, should we be killed before we can end it (Linux)."""
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []

@@ -63,12 +63,12 @@ class Run:
     broken: Sequence[str]
 
 
-def on_postgresql(course: Course) -> Row:
-    return _measure(course, "F1", POSTGRESQL, Size(600, 3, 8) if course.quick else Size(20_000, 20, 40))
+def on_postgresql(course: Course) -> list[Row]:
+    return [_measure(course, "F1", POSTGRESQL, Size(600, 3, 8) if course.quick else Size(20_000, 20, 40))]
 
 
-def on_sqlite(course: Course) -> Row:
-    return _measure(course, "F2", SQLITE, Size(200, 3, 4) if course.quick else Size(2_000, 20, 5))
+def on_sqlite(course: Course) -> list[Row]:
+    return [_measure(course, "F2", SQLITE, Size(200, 3, 4) if course.quick else Size(2_000, 20, 5))]
 
 
 def _measure(course: Course, id: str, kind: str, size: Size) -> Row:
@@ -84,9 +84,9 @@ def _measure(course: Course, id: str, kind: str, size: Size) -> Row:
 
 def _run(course: Course, place: Place, random: Random, size: Size) -> Run:
     options = ("faults.load:app", "--slots", str(size.slots), "--poll-interval", "0.5")
-    with crew(place.url, place.folder, *options) as workers:
+    with crew(place.url, place.folder, *options, environment={SAY_UP: "yes"}) as workers:
         for pod in PODS:
-            workers.start(pod, SAY_UP)
+            workers.start(pod)
         kills = _kill_in_turn(course, place.database, workers, random, size.kills)
         _wait_for_the_end(course, place.database)
         up = {int(pid): int(at) for pid, at in workers.said(r"up: (\d+) at (\d+)")}
@@ -127,7 +127,7 @@ def holding(session: Session) -> list[tuple[int, str, int, int]]:
 
 def _kill(database: Database, workers: Crew, worker_id: int, pod: str, held: int) -> Kill:
     workers.kill(pod)
-    started_at = workers.start(pod, SAY_UP)
+    started_at = workers.start(pod)
     states = database.call(count_by, task, task.c.state)
     return Kill(worker_id, held, workers.running[pod].pid, started_at, states["ready"] + states["scheduled"])
 

@@ -55,7 +55,7 @@ def _note(database: Database, late: Sequence[Attempt], note: Note, snapshot: dic
 
 
 SETTLES: dict[str, Write] = {
-    "complete": partial(_settle, Outcome.COMPLETED, ended(Facts(), Outcome.COMPLETED), {"result": '"late"', "notes": (NOTE,)}),
+    "complete": partial(_settle, Outcome.COMPLETED, ended(Facts(), Outcome.COMPLETED), {"result": '"late"'}),
     "fail": partial(_settle, Outcome.FAILED, after_failure(Facts()), {"error": "late"}),
     "give_up": partial(_settle, Outcome.FAILED, after_failure(Facts(), retryable=False), {"error": "late"}),
     "time_out": partial(_settle, Outcome.TIMEOUT, after_failure(Facts()), {"error": "late"}),
