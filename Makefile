@@ -8,7 +8,7 @@ PEER   := .venv/.peer
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit test bench constraints clean venv postgres
+.PHONY: help demo check unit test bench faults constraints clean venv postgres
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ test: check postgres ## check, then every test (PostgreSQL is found, or installe
 
 bench: $(PEER) postgres ## measure against the peer, which is installed for it; write build/bench.json
 	cd tests && ../$(BIN)/python -m bench $(BENCH)
+
+faults: venv postgres ## kill, stop and overtake workers, write build/faults.json
+	mkdir -p build && cd tests && ../$(BIN)/python -m faults
 
 constraints: venv ## resolve the newest versions afresh into constraints.txt
 	rm -rf build/resolve && $(BIN)/python -m venv build/resolve
