@@ -9,16 +9,22 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 import click
 
+from fibflow import encoding
 from fibflow.app import App
-from fibflow.errors import AppImportError, FibflowError
+from fibflow.errors import AppImportError, FibflowError, InvalidInput, one_line, sentence, shown
 from fibflow.logs import configure
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
+from fibflow.store.sqlite_file import check_file
 from fibflow_worker.runtime import Worker
 from fibflow_worker.settings import Settings
+
+LONGEST_CAUSE = 300
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @click.command()
@@ -36,11 +42,11 @@ def main(app: str, database: str, namespace: str, exit_with_parent: bool, **sett
     """Serve the task types of APP (module:attribute) until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
-    configure(os.environ.get("FIBFLOW_LOG_LEVEL", "INFO"))
     try:
-        asyncio.run(_serve(load(app), Database(database, namespace=namespace), Settings(**settings)))  # type: ignore[arg-type]
+        configure(_log_level())
+        asyncio.run(_serve(load(app), _database(database, namespace), Settings(**settings)))
     except FibflowError as error:
-        click.echo(f"fibflow worker: {error}", err=True)
+        click.echo(f"fibflow worker: {one_line(sentence(error))}", err=True)
         sys.exit(2)
     os._exit(0)  # a handler in a thread that never returns must not hold the process
 
@@ -49,6 +55,18 @@ def _exit_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
+
+
+def _log_level() -> str:
+    level = os.environ.get("FIBFLOW_LOG_LEVEL", "INFO")
+    if level.upper() not in LEVELS:
+        raise InvalidInput("FIBFLOW_LOG_LEVEL", level, f"is not one of {', '.join(LEVELS)}")
+    return level.upper()
+
+
+def _database(url: str, namespace: str) -> Database:
+    check_file(url)
+    return Database(url, namespace=encoding.text(namespace, "namespace", longest=253))
 
 
 async def _serve(app: App, database: Database, settings: Settings) -> None:
@@ -67,11 +85,25 @@ def load(target: str) -> App:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute or "app")
-    except Exception as error:
-        raise AppImportError(f"app: {target!r} does not import: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise AppImportError(f"app: {shown(target)} does not import: {_cause(error)}; {WAY_OUT}") from error
     if not isinstance(found, App):
-        raise AppImportError(f"app: {target!r} is not a fibflow.App")
+        raise AppImportError(f"app: {shown(target)} is a {type(found).__name__} and no fibflow.App; {WAY_OUT}")
     return found
+
+
+WAY_OUT = "give MODULE:APP, and start the worker in the folder that holds MODULE"
+
+
+def _cause(error: BaseException) -> str:
+    """What was raised, and in which line of the application."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {one_line(error)[:LONGEST_CAUSE]}{where}"
+
+
+def _is_ours(file: str) -> bool:
+    return file in (__file__, importlib.__file__) or file.startswith("<frozen ")
 
 
 if __name__ == "__main__":
