@@ -37,8 +37,8 @@ Stamps = tuple[tuple[str, int, int], ...]
 
 def run(path: Path, url: str, namespace: str, say: Say) -> None:
     """Run manifests until SIGINT or SIGTERM. Raises InvalidManifest, and what the database raises, before it starts."""
-    url = absolute(url)
     check_place(url)
+    url = absolute(url)
     path = path.resolve()
     manifests = resources.read(path, namespace)
     from fibflow.store.migrate import migrate
@@ -87,8 +87,8 @@ def _pod(pool: WorkerPoolResource, pod_id: str, folder: Path, url: str, namespac
 
 
 def _import_path(folder: Path, own: str | None) -> Iterator[str]:
-    """The application's folder, then what the pool names, then ours, so that what we import a worker imports."""
-    yield str(folder)
+    """The folder above the manifests, the one we are in, what the pool names, then ours: what we import a worker imports."""
+    yield from dict.fromkeys((str(folder), str(Path.cwd())))
     for text in (own, os.environ.get("PYTHONPATH")):
         yield from (str(Path(part).resolve()) for part in (text or "").split(os.pathsep) if part)
 
