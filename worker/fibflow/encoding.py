@@ -39,7 +39,7 @@ def encode(value: Json, field: str) -> str:
     if b"null" in text:
         _refuse_nan(value, field)
     if rb"\u0000" in text:
-        _refuse_nul(orjson.loads(text), field)
+        _refuse_nul(value, orjson.loads(text), field)
     return text.decode()
 
 
@@ -58,8 +58,8 @@ def _within(value: object) -> object:
     return value.value if isinstance(value, Enum) else str(value)
 
 
-def _refuse_nul(value: Json, field: str) -> None:
-    if any("\x00" in text for text in _texts(value)):
+def _refuse_nul(value: Json, written: Json, field: str) -> None:
+    if any("\x00" in text for text in _texts(written)):
         raise InvalidInput(field, value, "holds a NUL character; remove it")
 
 

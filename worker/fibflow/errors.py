@@ -109,10 +109,14 @@ class Retry(HandlerSignal):
     """Fail this attempt and be due again after `after` seconds (None: the task's own backoff)."""
 
     def __init__(self, message: str = "retry asked for", *, after: float | None = None) -> None:
-        if after is not None and not (isinstance(after, int | float) and 0 <= after <= LONGEST_DURATION):
+        if after is not None and not _is_duration(after):
             raise InvalidInput("after", after, f"is not a number of seconds from 0 to {LONGEST_DURATION}")
         super().__init__(message)
         self.after = after
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= LONGEST_DURATION
 
 
 class PermanentError(HandlerSignal):
