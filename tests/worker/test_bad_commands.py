@@ -271,9 +271,9 @@ def test_an_application_that_does_not_import_is_refused(fibflow, target, fragmen
 WORKER_OPTIONS = {
     "negative slots": (["--slots", "-1"], "'--slots': -1"),
     "a negative lease": (["--lease", "-1"], "'--lease': -1.0"),
-    "a lease that is no number": (["--lease", "nan"], "'--lease': nan is not a number of seconds"),
-    "an endless drain": (["--drain", "inf"], "'--drain': inf is not a number of seconds"),
-    "a heartbeat longer than the lease": (["--lease", "3"], "heartbeat_interval: 5.0 is not shorter than the lease of 3 s"),
+    "a lease that is no number": (["--lease", "nan"], "lease: nan is not a number"),
+    "an endless drain": (["--drain", "inf"], "drain: inf is not a number"),
+    "a heartbeat longer than the lease": (["--lease", "3"], "lease: 3.0 is less than two heartbeats of 5 s"),
     "a pod that is no text": (["--pod-id", b"\xff"], "pod_id: ", r"'\udcff'", "remove it"),
     "a namespace that is no text": (["--namespace", b"\xff"], "namespace: ", r"'\udcff'", "remove it"),
 }
@@ -284,6 +284,13 @@ def test_a_worker_with_a_bad_option_does_not_register(fibflow, options, fragment
     before = content(stored)
     refused(fibflow("--database", f"sqlite:///{stored}", "worker", "shop:app", *options), *fragments)
     assert content(stored) == before
+
+
+def test_a_log_level_that_is_not_there_is_refused(fibflow, stored, shop, monkeypatch):
+    monkeypatch.setenv("FIBFLOW_LOG_LEVEL", "loud")
+    refused(
+        fibflow("--database", f"sqlite:///{stored}", "worker", "shop:app"), "FIBFLOW_LOG_LEVEL: 'loud'", "one of DEBUG, INFO"
+    )
 
 
 def test_dev_tells_of_an_application_that_does_not_import_and_stops_in_order(shop):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from typing import Any
 
 import click
 
@@ -38,7 +39,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 @click.option("--lease", default=30.0, show_default=True, type=click.FloatRange(0.1))
 @click.option("--drain", default=30.0, show_default=True, type=click.FloatRange(0))
 @click.option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
-def main(app: str, database: str, namespace: str, exit_with_parent: bool, **settings: object) -> None:
+def main(app: str, database: str, namespace: str, exit_with_parent: bool, **settings: Any) -> None:
     """Serve the task types of APP (module:attribute) until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
