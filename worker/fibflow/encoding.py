@@ -18,8 +18,8 @@ from typing import Any
 
 import orjson
 
+from fibflow.errors import LONGEST_DURATION as LONGEST_DURATION
 from fibflow.errors import InvalidInput
-from fibflow.model import LONGEST_DURATION as LONGEST_DURATION
 from fibflow.model import MAX_ERROR, MAX_JSON, Json, Options
 
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")

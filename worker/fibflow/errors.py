@@ -23,7 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fibflow.model import LONGEST_DURATION
+LONGEST_DURATION = 100 * 365 * 24 * 3600
+"""Seconds of the longest delay, timeout or backoff."""
 
 
 class FibflowError(Exception):

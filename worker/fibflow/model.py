@@ -106,8 +106,6 @@ DEFAULT_PRIORITY = 0
 INTERRUPTION_BUDGET = 10
 """So many attempts may be lost with their workers; one more, and the task is taken to be what kills them."""
 
-LONGEST_DURATION = 100 * 365 * 24 * 3600
-"""Seconds of the longest delay, timeout or backoff."""
 MAX_JSON = 1 << 20
 """Bytes of a payload, a result or a context."""
 MAX_ERROR = 64 << 10
