@@ -89,6 +89,8 @@ def insert_tasks(
 
 
 def _alike(new: NewTask) -> _Alike:
+    if not isinstance(new, NewTask):
+        raise InvalidInput("task", new, "is no NewTask; make one with NewTask(type, payload) or child(type, payload)")
     encoding.text(new.type, "type", longest=253)
     encoding.optional_text(new.tag, "tag", longest=253)
     encoding.check_options(new.options)
