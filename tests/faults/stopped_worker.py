@@ -1,8 +1,9 @@
 """`python -m faults.stopped_worker module:app`: a worker like any other, whose writes come late.
 
 It obeys no deadline of its own, so that nothing but the fence can refuse what it writes. While the file `--hold` is there
-it hears of nothing that others do: its renewals, and its looks at what it owns, do not get through. It says what it tried to write for its
-attempts and what was refused. `--cut N` makes it stop itself in its first settle, after N statements; 0: before COMMIT.
+it hears of nothing that others do: its renewals, and its looks at what it owns, do not get through. It says what it tried
+to write for its attempts, and what was refused. `--cut N` makes it stop itself in its first settle, after N statements; 0:
+before COMMIT.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ from fibflow.metrics import STALE_WRITES
 from fibflow.model import INTERRUPTION_BUDGET
 from fibflow.store import leases, record
 from fibflow.store.clock import from_datetime
-from fibflow.store.settle import Ending
+from fibflow.store.ending import Ending
 from fibflow_worker.runtime import Settings
 from fix_database import stop_clock
 from fix_semantics import Gate, serving, until

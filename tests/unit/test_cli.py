@@ -14,7 +14,7 @@ import pytest
 from fibflow import cli_output
 from fibflow.cli import commands
 from fibflow.cli_program import run
-from fibflow.errors import DatabaseUnavailable, IllegalTransition, InvalidInput, NotFound
+from fibflow.errors import DatabaseUnavailable, IllegalTransition, InvalidInput, NotFound, OutcomeUnknown, SchemaMismatch
 
 WORKER = Path(__file__).parents[2] / "worker"
 READING = ["list", "show 1", "tree 1", "workers", "types", "cron list", "prune"]
@@ -94,7 +94,9 @@ def test_bad_input_has_exit_code_two_and_one_message(arguments, capsys):
         (InvalidInput("a", 1, "is wrong"), 2),
         (NotFound("task", 1), 2),
         (IllegalTransition("pause", "completed", "paused"), 2),
-        (DatabaseUnavailable("gone\x1b[31m"), 1),
+        (DatabaseUnavailable("gone\x1b[31m"), 2),
+        (SchemaMismatch("not migrated: run `fibflow migrate`"), 2),
+        (OutcomeUnknown("the answer was lost"), 1),
         (KeyboardInterrupt(), 130),
     ],
 )

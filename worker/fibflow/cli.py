@@ -26,6 +26,7 @@ T = TypeVar("T")
 TASK_ID = click.IntRange(1, (1 << 63) - 1)
 LARGEST_PAGE = 10_000
 PRUNABLE = sorted(str(status) for status in FINAL)
+EXAMPLE = '{"name": "value"}'
 placed = click.make_pass_decorator(Place, ensure=True)
 
 
@@ -36,7 +37,7 @@ def commands() -> None:
     """Durable tasks, workflows and cron on PostgreSQL or SQLite.
 
     Exit codes: 0 done; 1 the database or something else of fibflow failed; 2 bad input: a wrong value or option, an
-    unknown id, a verb that the task's status does not allow, a SQLite file that is not there.
+    unknown id, a verb that the task's status does not allow, a database that is not there or not migrated.
     """
 
 
@@ -78,7 +79,9 @@ def worker(place: Place, arguments: tuple[str, ...]) -> None:
 def migrate(place: Place) -> None:
     """Bring the database to the newest schema; a SQLite file is made if there is none."""
     from fibflow.store.migrate import migrate as migrate_database
+    from fibflow.store.sqlite_file import check_place
 
+    check_place(place.url)
     click.echo(f"the schema stands at {migrate_database(place.url)}")
 
 
@@ -96,7 +99,7 @@ def migrate(place: Place) -> None:
 @reading
 @placed
 def enqueue(place: Place, /, task_type: str, payload: str, **options: Any) -> None:
-    """Enqueue a task and print its id. The payload is a JSON object, `-` reads it from stdin."""
+    """Enqueue a task and print its id. The payload is JSON, `-` reads it from stdin."""
     value = _payload(sys.stdin.read() if payload == "-" else payload)
     with connected(place) as client:
         task_id = client.enqueue(task_type, value, **options)
@@ -110,7 +113,7 @@ def _payload(text: str) -> Json:
     try:
         return orjson.loads(text)
     except ValueError as error:
-        raise InvalidInput("payload", text, f"is not JSON ({error})") from None
+        raise InvalidInput("payload", text, f"is not JSON ({error}); write it as {EXAMPLE}") from None
 
 
 @commands.command(name="list")

@@ -1,6 +1,6 @@
 """How the command line starts and ends: where the database is, and which exit code an error becomes.
 
-    0  done        1  the database or something else of fibflow failed        2  bad input
+    0  done        1  the database or something else of fibflow failed        2  bad input, no database there
 
 An error of fibflow is one sentence on stderr, never a traceback. The commands are in `cli`.
 """
@@ -17,14 +17,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fibflow.cli_output import plain
-from fibflow.errors import AppImportError, FibflowError, IllegalTransition, InvalidInput, NotFound
-from fibflow.schedule import InvalidSchedule
+from fibflow.encoding import text
+from fibflow.errors import (
+    AppImportError,
+    DatabaseUnavailable,
+    FibflowError,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    SchemaMismatch,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from fibflow.client import Client
 
 DEFAULT_URL = "sqlite:///fibflow.db"
-BAD_INPUT = (InvalidInput, NotFound, IllegalTransition, AppImportError, InvalidSchedule)
+BAD_INPUT = (
+    InvalidInput,
+    NotFound,
+    IllegalTransition,
+    AppImportError,
+    DatabaseUnavailable,
+    SchemaMismatch,
+)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -38,19 +54,21 @@ class Place:
 
 
 def located(command: Command) -> Command:
-    """Give a command --database and --namespace; they may stand before it and after it."""
+    """Give a command --database and --namespace; they may stand before it and after it. Raises InvalidInput."""
     command = _place_option("--namespace", "namespace", "FIBFLOW_NAMESPACE", "Namespace to work in.")(command)
     return _place_option("--database", "url", "FIBFLOW_DATABASE", f"Database URL. [default: {DEFAULT_URL}]")(command)
 
 
-def _place_option(flag: str, name: str, variable: str, text: str) -> Callable[[Command], Command]:
+def _place_option(flag: str, name: str, variable: str, what: str) -> Callable[[Command], Command]:
     def remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
         place = context.ensure_object(Place)
+        if name == "namespace" and value is not None:
+            text(value, name, longest=253)
         if value is not None and (context.parent is None or not _from_environment(context, parameter)):
             setattr(place, name, value)
 
     return click.option(
-        flag, envvar=variable, show_envvar=True, expose_value=False, is_eager=True, callback=remember, help=text
+        flag, envvar=variable, show_envvar=True, expose_value=False, is_eager=True, callback=remember, help=what
     )
 
 
@@ -76,28 +94,16 @@ def reading(command: Command) -> Command:
 @contextmanager
 def connected(place: Place) -> Iterator[Client]:
     """A client of a database that is there. Raises InvalidInput for a SQLite file that is not, and makes none."""
-    check_exists(place.url)
     from fibflow.client import Client
+    from fibflow.store.sqlite_file import check_file
+
+    check_file(place.url)
 
     client = Client(place.url, namespace=place.namespace)
     try:
         yield client
     finally:
         client.close()
-
-
-def check_exists(url: str) -> None:
-    """Raise InvalidInput for a SQLite database that is not there."""
-    from fibflow.store.database import parse_url, sqlite_path
-
-    parsed = parse_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return
-    file = sqlite_path(parsed)
-    if file is None:
-        raise InvalidInput("database", url, "is in memory and ends with this command; write sqlite:///FILE")
-    if not file.is_file():
-        raise InvalidInput("database", url, "does not exist; run `fibflow migrate` or `fibflow dev`, or see --database")
 
 
 def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
@@ -119,8 +125,8 @@ def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _said(error: Exception, code: int) -> int:
-    click.echo(f"Error: {plain(error)}", err=True)
+def _said(error: FibflowError, code: int) -> int:
+    click.echo(f"Error: {plain(sentence(error))}", err=True)
     return code
 
 

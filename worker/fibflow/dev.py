@@ -22,11 +22,14 @@ from fibflow.errors import FibflowError, InvalidInput
 from fibflow.pods import Pod, Pods
 from fibflow.resource_values import Manifests, WorkerPoolResource
 from fibflow.store.database import Database, parse_url, sqlite_path
+from fibflow.store.sqlite_file import check_place
 
 TURN = 0.05
 """Seconds between two looks at the processes."""
 LOOK = 1.0
 """Seconds between two looks at the files."""
+LAST_WRITES = 5
+"""Seconds that a worker has, once its drain is over, to write down what it interrupted; then it is killed."""
 
 Say = Callable[[str], None]
 Stamps = tuple[tuple[str, int, int], ...]
@@ -34,6 +37,7 @@ Stamps = tuple[tuple[str, int, int], ...]
 
 def run(path: Path, url: str, namespace: str, say: Say) -> None:
     """Run manifests until SIGINT or SIGTERM. Raises InvalidManifest, and what the database raises, before it starts."""
+    check_place(url)
     url = absolute(url)
     path = path.resolve()
     manifests = resources.read(path, namespace)
@@ -71,17 +75,20 @@ def wanted(manifests: Manifests, url: str, namespace: str) -> dict[str, Pod]:
 
 def _pod(pool: WorkerPoolResource, pod_id: str, folder: Path, url: str, namespace: str) -> Pod:
     command = (sys.executable, "-m", "fibflow_worker", pool.app)
-    options = ("--namespace", namespace, "--slots", str(pool.slots), "--pod-id", pod_id, "--exit-with-parent")
+    options = (
+        *("--namespace", namespace, "--slots", str(pool.slots), "--pod-id", pod_id),
+        *("--drain", str(pool.drain), "--exit-with-parent"),
+    )
     env = dict(pool.env)
     # The URL may hold a password, and everybody can read a command line.
     env["FIBFLOW_DATABASE"] = url
     env["PYTHONPATH"] = os.pathsep.join(_import_path(folder, env.get("PYTHONPATH")))
-    return Pod(pod_id, command + options, env, folder, pool.drain)
+    return Pod(pod_id, command + options, env, folder, pool.drain + LAST_WRITES)
 
 
 def _import_path(folder: Path, own: str | None) -> Iterator[str]:
-    """The application's folder, then what the pool names, then ours, so that what we import a worker imports."""
-    yield str(folder)
+    """The folder above the manifests, the one we are in, what the pool names, then ours: what we import a worker imports."""
+    yield from dict.fromkeys((str(folder), str(Path.cwd())))
     for text in (own, os.environ.get("PYTHONPATH")):
         yield from (str(Path(part).resolve()) for part in (text or "").split(os.pathsep) if part)
 
@@ -133,9 +140,24 @@ class Watch:
         if self.unapplied:
             counts = len(applied.task_types), len(applied.cron_tasks), len(self.manifests.worker_pools)
             self.say("applied {} task types, {} cron tasks, {} worker pools".format(*counts))
-        if applied.waiting and applied.waiting != self.waiting:
-            self.say(f"waiting until a worker declares the task type of: {', '.join(applied.waiting)}")
+            for remark in remarks(self.manifests, applied):
+                self.say(remark)
+        elif applied.waiting != self.waiting:
+            self.say(f"in force now: {', '.join(sorted(set(self.waiting) - set(applied.waiting)))}")
         self.unapplied, self.waiting = False, applied.waiting
+
+
+def remarks(manifests: Manifests, applied: resources.Applied) -> Iterator[str]:
+    """What the manifests say that has no effect here, or not yet."""
+    for cron_task in manifests.cron_tasks:
+        if cron_task.name in applied.waiting:
+            type_name = manifests.type_of(cron_task)
+            yield f"cron task {cron_task.name} waits: no TaskType here and no worker has declared its type {type_name} yet"
+    for pool in manifests.worker_pools:
+        if pool.image is not None:
+            yield f"worker pool {pool.name}: its image {pool.image} is not used here, a replica is a process"
+    for name in applied.left:
+        yield f"task type {name}: no file declares it any more; what its TaskType said stays in force"
 
 
 def stamps(path: Path) -> Stamps:

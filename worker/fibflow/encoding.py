@@ -11,16 +11,18 @@ import math
 import re
 import traceback
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 import orjson
 
+from fibflow.errors import LONGEST_DURATION as LONGEST_DURATION
 from fibflow.errors import InvalidInput
 from fibflow.model import MAX_ERROR, MAX_JSON, Json, Options
 
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
-LONGEST_DURATION = 100 * 365 * 24 * 3600
 LONGEST_TEXT = 4096
 
 
@@ -37,20 +39,27 @@ def encode(value: Json, field: str) -> str:
     if b"null" in text:
         _refuse_nan(value, field)
     if rb"\u0000" in text:
-        _refuse_nul(value, field)
+        _refuse_nul(value, orjson.loads(text), field)
     return text.decode()
 
 
 def _refuse_nan(value: Json, field: str) -> None:
     """orjson writes NaN and infinity as null; JSON has neither."""
     try:
-        json.dumps(value, allow_nan=False, default=str)
+        json.dumps(value, allow_nan=False, default=_within)
     except ValueError:
         raise InvalidInput(field, value, "holds NaN or infinity, which JSON has not; use null or text") from None
 
 
-def _refuse_nul(value: Json, field: str) -> None:
-    if any("\x00" in text for text in _texts(value)):
+def _within(value: object) -> object:
+    """What orjson sees of a value that the standard library's encoder does not take."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    return value.value if isinstance(value, Enum) else str(value)
+
+
+def _refuse_nul(value: Json, written: Json, field: str) -> None:
+    if any("\x00" in text for text in _texts(written)):
         raise InvalidInput(field, value, "holds a NUL character; remove it")
 
 

@@ -21,6 +21,11 @@ HandlerSignal             what a handler may raise to choose what follows
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+LONGEST_DURATION = 100 * 365 * 24 * 3600
+"""Seconds of the longest delay, timeout or backoff."""
+
 
 class FibflowError(Exception):
     """The root of what fibflow raises."""
@@ -105,10 +110,14 @@ class Retry(HandlerSignal):
     """Fail this attempt and be due again after `after` seconds (None: the task's own backoff)."""
 
     def __init__(self, message: str = "retry asked for", *, after: float | None = None) -> None:
-        if after is not None and not 0 <= after < float("inf"):
-            raise InvalidInput("after", after, "must be a number of seconds from 0")
+        if after is not None and not _is_duration(after):
+            raise InvalidInput("after", after, f"is not a number of seconds from 0 to {LONGEST_DURATION}")
         super().__init__(message)
         self.after = after
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= LONGEST_DURATION
 
 
 class PermanentError(HandlerSignal):
@@ -117,5 +126,21 @@ class PermanentError(HandlerSignal):
 
 def shown(value: object) -> str:
     """A value as an error message shows it: one line, at most 80 characters, nothing a terminal would obey."""
-    text = repr(value)
+    text = one_line(value, repr)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def one_line(value: object, render: Callable[[object], str] = str) -> str:
+    """A value as text on one line, with nothing in it that a terminal would obey. Never raises."""
+    try:
+        text = render(value)
+    except Exception as error:  # an application's own __repr__ or __str__
+        text = f"<{type(value).__name__} whose {render.__name__} raises {type(error).__name__}>"
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+def sentence(error: FibflowError) -> str:
+    """What a program says when it ends with this error: the field, the value and the way out."""
+    if isinstance(error, DatabaseUnavailable):
+        return f"database: {error}; start it, or name another with --database"
+    return f"database: {error}" if isinstance(error, SchemaMismatch) else str(error)

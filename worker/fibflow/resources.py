@@ -9,7 +9,7 @@ Nothing is stored unless all files are right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from fibflow.resource_values import (
 )
 from fibflow.schedule import InvalidSchedule, Schedule
 from fibflow.store.database import Database
-from fibflow.store.tasktypes import Declaration, declare_types
+from fibflow.store.tasktypes import Declaration, declare_types, types
 from fibflow.yaml_text import Document, Place
 
 __all__ = [
@@ -45,11 +45,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of manifests. `waiting` are cron tasks whose task type no worker and no TaskType has declared yet."""
+    """What became of manifests.
+
+    `waiting` are cron tasks whose task type no worker and no TaskType has declared yet, `left` the task types of earlier
+    TaskTypes, of which what they said stays in force.
+    """
 
     task_types: tuple[str, ...]
     cron_tasks: tuple[str, ...]
     waiting: tuple[str, ...]
+    left: tuple[str, ...]
 
 
 def files(path: Path) -> list[Path]:
@@ -85,6 +90,8 @@ def _check(document: Document, namespace: str) -> None:
     if not isinstance(document.value, dict):
         raise _refused(document, (), document.value, "is not a resource; write apiVersion, kind, metadata and spec")
     _check_kind(document)
+    for place, value in _unstorable(document.value, ()):
+        raise _refused(document, place, value, "holds a NUL or a lone surrogate; remove it")
     for fault in schemas.faults(_kind(document), document.value)[:1]:
         raise _refused(document, fault.place, fault.value, fault.way_out)
     own = document.value["metadata"].get("namespace", namespace)
@@ -106,12 +113,34 @@ def _kind(document: Document) -> str:
     return str(document.value["kind"])
 
 
+def _unstorable(value: object, place: Place) -> Iterator[tuple[Place, str]]:
+    """The texts that neither a database nor a process takes, keys too, and their places."""
+    if isinstance(value, str) and encoding.clean(value) != value:
+        yield place, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _unstorable(key, place)
+            yield from _unstorable(part, (*place, key))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _unstorable(part, (*place, index))
+
+
 def _check_task_type(document: Document) -> None:
-    """What bounds alone do not say of a TaskType: nothing so far."""
+    spec = document.value["spec"]
+    for name in ("name", "description"):
+        _refuse_blank(document, ("spec", name), spec.get(name))
+
+
+def _refuse_blank(document: Document, place: Place, value: str | None) -> None:
+    if value is not None and not value.strip():
+        raise _refused(document, place, value, "is empty; give it a value")
 
 
 def _check_cron_task(document: Document) -> None:
     spec = document.value["spec"]
+    _refuse_blank(document, ("spec", "taskTypeRef", "name"), spec["taskTypeRef"]["name"])
+    _refuse_blank(document, ("spec", "tag"), spec.get("tag"))
     try:
         Schedule.parse(spec["schedule"])
     except InvalidSchedule as error:
@@ -181,6 +210,7 @@ def apply(database: Database, manifests: Manifests) -> Applied:
         task_types=tuple(declaration.name for declaration in declarations),
         cron_tasks=tuple(name for name in stored if stored[name]),
         waiting=tuple(name for name in stored if not stored[name]),
+        left=_left(database, declared={declaration.name for declaration in declarations}),
     )
 
 
@@ -192,6 +222,11 @@ def _declaration(resource: TaskTypeResource) -> Declaration:
         description=resource.description,
         suspended=resource.suspended,
     )
+
+
+def _left(database: Database, declared: Set[str]) -> tuple[str, ...]:
+    stored = database.call(types)
+    return tuple(each.name for each in stored if each.source == "resource" and each.name not in declared)
 
 
 def _delete_crons(database: Database, keep: Set[str]) -> None:

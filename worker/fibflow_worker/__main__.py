@@ -8,17 +8,24 @@ import os
 import sys
 import threading
 import time
+import traceback
+from typing import Any
 
 import click
 
+from fibflow import encoding
 from fibflow.app import App
-from fibflow.errors import AppImportError, FibflowError
+from fibflow.errors import AppImportError, FibflowError, InvalidInput, one_line, sentence, shown
 from fibflow.logs import configure
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
+from fibflow.store.sqlite_file import check_file
 from fibflow_worker.runtime import Worker
 from fibflow_worker.serving import serve
 from fibflow_worker.settings import Settings
+
+LONGEST_CAUSE = 300
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @click.command()
@@ -32,17 +39,15 @@ from fibflow_worker.settings import Settings
 @click.option("--lease", default=30.0, show_default=True, type=click.FloatRange(0.1))
 @click.option("--drain", default=30.0, show_default=True, type=click.FloatRange(0))
 @click.option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
-def main(app: str, database: str, namespace: str, exit_with_parent: bool, **settings: object) -> None:
+def main(app: str, database: str, namespace: str, exit_with_parent: bool, **settings: Any) -> None:
     """Serve the task types of APP (module:attribute) until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
-    configure(os.environ.get("FIBFLOW_LOG_LEVEL", "INFO"))
     try:
-        place = Database(database, namespace=namespace)
-        check_schema(place)
-        asyncio.run(serve(Worker(load(app), place, Settings(**settings))))  # type: ignore[arg-type]
+        configure(_log_level())
+        asyncio.run(serve(Worker(load(app), _database(database, namespace), Settings(**settings))))
     except FibflowError as error:
-        click.echo(f"fibflow worker: {error}", err=True)
+        click.echo(f"fibflow worker: {one_line(sentence(error))}", err=True)
         sys.exit(2)
     os._exit(0)  # a handler in a thread that never returns must not hold the process
 
@@ -53,17 +58,46 @@ def _exit_with(parent: int) -> None:
     os._exit(1)
 
 
+def _log_level() -> str:
+    level = os.environ.get("FIBFLOW_LOG_LEVEL", "INFO")
+    if level.upper() not in LEVELS:
+        raise InvalidInput("FIBFLOW_LOG_LEVEL", level, f"is not one of {', '.join(LEVELS)}")
+    return level.upper()
+
+
+def _database(url: str, namespace: str) -> Database:
+    """The database that the worker works on, with the schema that this code needs."""
+    check_file(url)
+    database = Database(url, namespace=encoding.text(namespace, "namespace", longest=253))
+    check_schema(database)
+    return database
+
+
 def load(target: str) -> App:
     """The App that `module:attribute` names. Raises AppImportError."""
     module, _, attribute = target.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute or "app")
-    except Exception as error:
-        raise AppImportError(f"app: {target!r} does not import: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise AppImportError(f"app: {shown(target)} does not import: {_cause(error)}; {WAY_OUT}") from error
     if not isinstance(found, App):
-        raise AppImportError(f"app: {target!r} is not a fibflow.App")
+        raise AppImportError(f"app: {shown(target)} is a {type(found).__name__} and no fibflow.App; {WAY_OUT}")
     return found
+
+
+WAY_OUT = "give MODULE:APP, and start the worker in the folder that holds MODULE"
+
+
+def _cause(error: BaseException) -> str:
+    """What was raised, and in which line of the application."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {one_line(error)[:LONGEST_CAUSE]}{where}"
+
+
+def _is_ours(file: str) -> bool:
+    return file in (__file__, importlib.__file__) or file.startswith("<frozen ")
 
 
 if __name__ == "__main__":

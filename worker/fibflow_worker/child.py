@@ -178,9 +178,18 @@ def perform(run: Run, link: Link) -> Returned | Raised:
     """Make the call; how it ended, as a value."""
     try:
         entry, argument = pickle.loads(run.job)
-        return Returned(pickle.dumps(entry(link, argument)))
+        return Returned(_pickled(entry(link, argument)))
     except BaseException as error:
         return Raised(type(error).__name__, _text(error), pickled_error(error))
+
+
+def _pickled(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        from fibflow.errors import InvalidInput
+
+        raise InvalidInput("result", value, f"does not pickle ({error}); return plain values") from error
 
 
 def _text(error: BaseException) -> str:

@@ -131,6 +131,7 @@ def _type_id(session: Session, name: str) -> int:
 
 
 def _named(session: Session, name: str) -> sa.ColumnElement[bool]:
+    encoding.text(name, "name", longest=253)
     return sa.and_(cron_task.c.namespace == session.namespace, cron_task.c.name == name)
 
 

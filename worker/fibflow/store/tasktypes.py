@@ -120,6 +120,7 @@ def resume_type(session: Session, name: str) -> None:
 
 
 def _set_paused(session: Session, name: str, paused: bool) -> None:
+    encoding.text(name, "type", longest=253)
     named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
     if session.connection.execute(sa.update(task_type).where(named).values(paused=paused)).rowcount == 0:
         raise NotFound("task type", name)

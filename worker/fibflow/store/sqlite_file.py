@@ -1,0 +1,51 @@
+"""The file of a SQLite database, looked at before it is opened, for opening what is not there would make it.
+
+For the programs, which refuse a wrong --database by it. Of PostgreSQL, and of what a database holds, nothing is known here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fibflow.errors import InvalidInput
+from fibflow.store.database import parse_url, sqlite_path
+
+MAGIC = b"SQLite format 3\0"
+
+
+def check_file(url: str) -> None:
+    """Raise InvalidInput for a SQLite database that is not there, in memory, or no database."""
+    file = _file(url)
+    if file is not None and not file.exists():
+        raise InvalidInput("database", url, "does not exist; run `fibflow migrate` or `fibflow dev`, or see --database")
+    check_place(url)
+
+
+def check_place(url: str) -> None:
+    """Raise InvalidInput where no SQLite database is and none can be made."""
+    file = _file(url)
+    if file is None:
+        return
+    if not file.parent.is_dir():
+        raise InvalidInput("database", url, "is in a folder that does not exist; make the folder, or see --database")
+    if file.exists() and not _is_database(file):
+        raise InvalidInput("database", url, "is no SQLite database; name another file with --database")
+
+
+def _file(url: str) -> Path | None:
+    """None for PostgreSQL."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    file = sqlite_path(parsed)
+    if file is None:
+        raise InvalidInput("database", url, "is in memory, which ends with this program; write sqlite:///FILE")
+    return file
+
+
+def _is_database(file: Path) -> bool:
+    """An empty file is one."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(len(MAGIC)) in (b"", MAGIC)
