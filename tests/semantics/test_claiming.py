@@ -107,7 +107,6 @@ def test_racing_workers_never_claim_the_same_task(workplace):
     assert sum(row.running for row in workplace.client.workers()) == tasks
 
 
-@pytest.mark.xfail(strict=True, reason="the pool's own TimeoutError comes through")
 def test_a_call_that_gets_no_connection_says_so(workplace, monkeypatch):
     pool = workplace.database.engine.pool
     monkeypatch.setattr(pool, "_timeout", 0.01)

@@ -49,7 +49,6 @@ def test_a_handler_sees_its_task(workplace):
     assert {attempt.worker_id for attempt in workplace.client.attempts(kid_id).items} == {done.worker_id}
 
 
-@pytest.mark.xfail(strict=True, reason="the claim gives created_at back, and the context does not show it")
 def test_a_handler_sees_when_its_task_was_created(workplace):
     async def look(ctx, payload):
         return ctx.created_at.isoformat()
@@ -128,7 +127,6 @@ class Leave(BaseException):
     """What is no Exception, as SystemExit is none."""
 
 
-@pytest.mark.xfail(strict=True, reason="an attempt whose handler raises what is no Exception stays running until its deadline")
 @pytest.mark.parametrize("raised", [Leave, asyncio.CancelledError])
 def test_whatever_a_handler_raises_fails_its_attempt(workplace, raised):
     async def leaving(ctx, payload):

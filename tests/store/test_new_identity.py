@@ -24,10 +24,8 @@ def left_running(database):
 
 
 REASON = {Outcome.FAILED: None, Outcome.SUSPENDED: "approval"}
-ACCEPTED = "settle asks whether the settling worker is active, and matches the row with the worker that the ending names"
 
 
-@pytest.mark.xfail(strict=True, reason=ACCEPTED)
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.SUSPENDED])
 def test_a_new_identity_may_not_settle_for_the_old_one(database, left_running, outcome):
     task_id, fence, old, new = left_running
@@ -37,7 +35,6 @@ def test_a_new_identity_may_not_settle_for_the_old_one(database, left_running, o
     assert Client(database).get(task_id).status is Status.RUNNING
 
 
-@pytest.mark.xfail(strict=True, reason=ACCEPTED)
 def test_a_new_identity_may_not_spawn_for_the_old_one(database, left_running):
     task_id, fence, old, new = left_running
     ending = Ending(task_id, fence, old, Outcome.SUSPENDED, ended(Facts(), Outcome.SUSPENDED), children=1)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
 from fibflow.model import Child, Json, NewTask, Options
+from fibflow.store.clock import EPOCH
 from fibflow.store.notes import Note
 from fibflow.store.record import checkpoint_note, progress_note
 
@@ -61,6 +63,8 @@ class _Context:
     failures: int
     max_attempts: int
     timeout: float
+    created: int
+    """When the task was created, in microseconds since the epoch; `created_at` is the same as a datetime."""
     started: float = field(default_factory=time.monotonic)
     cancelled: str | None = None
     """Why the handler should stop, or None."""
@@ -69,6 +73,11 @@ class _Context:
     def fence(self) -> int:
         """The number that every write of this attempt carries; guard writes to other systems with it."""
         return self.attempt
+
+    @property
+    def created_at(self) -> datetime:
+        """When the task was created."""
+        return EPOCH + timedelta(microseconds=self.created)
 
     def spawn(self, children: Sequence[NewTask], *, context: bytes | None = None) -> Spawned:
         """Return this: end the attempt, create the children, go on with the next stage when all of them are final."""

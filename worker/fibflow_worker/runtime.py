@@ -214,6 +214,7 @@ class Worker:
             task.failures,
             task.max_attempts or DEFAULT_MAX_ATTEMPTS,
             DEFAULT_TIMEOUT if task.timeout is None else task.timeout / SECOND,
+            task.created_at,
             time.monotonic(),
         )
         return AsyncContext(*given, tell=self._tell_async) if run_in == LOOP else Context(*given, tell=self._tell)

@@ -65,6 +65,7 @@ class Claimed(NamedTuple):
     root_id: int | None
     spawned: int | None
     context: bytes | None
+    created_at: int
 
     @property
     def facts(self) -> Facts:

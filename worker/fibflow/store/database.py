@@ -28,6 +28,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool, StaticPool
 from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -212,19 +213,20 @@ class Database:
     def _once(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         mode = _mode(verb)
         engine = self.engine if mode is Mode.WRITE else self._autocommit
-        committing = mode is Mode.STATEMENT
+        committing = False
         lock = self._memory_lock
         if lock is not None:
             lock.acquire()
         try:
             with engine.connect() as connection:
+                committing = mode is Mode.STATEMENT
                 if mode is Mode.READ:
                     connection = connection.execution_options(fibflow_read=True)
                 result = verb(self._session(connection), *args, **kwargs)
                 committing = mode is not Mode.READ
                 connection.commit()
                 return result
-        except DBAPIError as error:
+        except FAULTS as error:
             raise explained(error, committing, self.url) from error
         finally:
             if lock is not None:
@@ -233,14 +235,15 @@ class Database:
     async def _once_async(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         mode = _mode(verb)
         engine = self.async_engine if mode is Mode.WRITE else self._async_autocommit
-        committing = mode is Mode.STATEMENT
+        committing = False
         try:
             async with engine.connect() as connection:
+                committing = mode is Mode.STATEMENT
                 result = await connection.run_sync(lambda sync: verb(self._session(sync), *args, **kwargs))
                 committing = mode is not Mode.READ
                 await connection.commit()
                 return result
-        except DBAPIError as error:
+        except FAULTS as error:
             raise explained(error, committing, self.url) from error
 
     def _session(self, connection: sa.Connection) -> Session:
@@ -308,15 +311,24 @@ DEADLOCK_OR_SERIALIZATION = frozenset({"40001", "40P01", "55P03"})
 UNDEFINED_TABLE_OR_SCHEMA = frozenset({"42P01", "3F000", "42883", "42703"})
 
 
-def explained(error: DBAPIError, committing: bool, url: sa.URL) -> Exception:
+FAULTS = (DBAPIError, PoolTimeout, UnicodeError, OverflowError)
+"""What a driver or the pool may raise; the last two are values that no column holds."""
+
+
+def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:
     """What a driver's error means for the caller: to be repeated, unknown, not there, or as it is."""
+    if isinstance(error, PoolTimeout):
+        return DatabaseUnavailable(f"{shown(url)} is not available: all connections of this program are in use")
+    if not isinstance(error, DBAPIError):
+        return DatabaseError(f"{shown(url)} refused: {_line(str(error))}")
     code = getattr(error.orig, "sqlstate", None)
     text = str(error.orig)
     if code in DEADLOCK_OR_SERIALIZATION or "database is locked" in text:
         return Transient(text)
     if code in UNDEFINED_TABLE_OR_SCHEMA or "no such table" in text or "no such column" in text:
         return SchemaMismatch(f"{shown(url)} lacks fibflow's tables or has older ones: run `fibflow migrate` ({_line(text)})")
-    if error.connection_invalidated and committing:
+    answered = code is not None or url.get_backend_name() != "postgresql"
+    if committing and not answered and (error.connection_invalidated or isinstance(error, OperationalError)):
         return OutcomeUnknown(f"the connection broke while the answer was awaited: {_line(text)}")
     if error.connection_invalidated or isinstance(error, OperationalError):
         return DatabaseUnavailable(f"{shown(url)} is not available: {_line(text)}")
