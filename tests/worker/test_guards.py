@@ -3,8 +3,7 @@
 import asyncio
 import threading
 
-from fibflow import Outcome, Status
-from fibflow_worker import execution
+from fibflow import Outcome, Status, encoding
 from fibflow_worker.runtime import State
 from fix_semantics import Gate, serving, until
 
@@ -50,8 +49,8 @@ def test_a_result_that_the_database_refuses_fails_its_attempt_alone(workplace, m
         await gates[n].passed()
         return "\ud800" if n == 2 else f"{n}"
 
-    encode = execution.encoding.encode
-    monkeypatch.setattr(execution.encoding, "encode", lambda value, field: value if field == "result" else encode(value, field))
+    encode = encoding.encode
+    monkeypatch.setattr(encoding, "encode", lambda value, field: value if field == "result" else encode(value, field))
     workplace.start(serving(work=work), slots=len(gates))
     ids = [workplace.client.enqueue("work", {"n": n}) for n in range(len(gates))]
     for gate in gates:
