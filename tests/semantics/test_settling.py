@@ -128,7 +128,6 @@ class Leave(BaseException):
     """What is no Exception, as SystemExit is none."""
 
 
-@pytest.mark.xfail(strict=True, reason="an attempt whose handler raises what is no Exception stays running until its deadline")
 @pytest.mark.parametrize("raised", [Leave, asyncio.CancelledError])
 def test_whatever_a_handler_raises_fails_its_attempt(workplace, raised):
     async def leaving(ctx, payload):

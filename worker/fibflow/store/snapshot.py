@@ -104,7 +104,7 @@ def suspend_reason_is(kind: str, reason: str) -> sa.ColumnElement[bool]:
     """The filter that a task is suspended for a reason; a parent that waits for its children has one, too."""
     if kind == "final":
         return sa.false()
-    return sa.and_(task.c.state == sa.text("'suspended'"), SUSPEND_REASON == reason)
+    return sa.and_(task.c.state == sa.text("'suspended'"), sa.literal(reason) == SUSPEND_REASON)
 
 
 def in_workflow(table: sa.Table, root_id: int) -> sa.ColumnElement[bool]:
