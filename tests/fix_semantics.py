@@ -27,7 +27,7 @@ from fibflow.store import claim, leases, settle
 from fibflow.store.database import Database, Session, write
 from fibflow.store.ending import Ending
 from fibflow.store.tables import worker as worker_table
-from fibflow_worker.runtime import Settings, Worker
+from fibflow_worker.runtime import Settings, State, Worker
 from fix_database import move_clock
 
 R = TypeVar("R")
@@ -101,7 +101,7 @@ class Workplace:
     def run(self, worker: Worker) -> Worker:
         """The worker, registered and running."""
         self.running[worker] = asyncio.run_coroutine_threadsafe(worker.run(), self.loop)
-        until(lambda: worker.worker_id or self.running[worker].done())
+        until(lambda: worker.state is not State.INIT or self.running[worker].done())
         if self.running[worker].done():
             self.running[worker].result()
         return worker
@@ -109,6 +109,10 @@ class Workplace:
     def stop(self, worker: Worker) -> None:
         """Stop a worker, and wait until it has drained."""
         self.tell(worker.stop)
+        self.left(worker)
+
+    def left(self, worker: Worker) -> None:
+        """Wait until a worker that was told to stop has drained."""
         self.running[worker].result(PATIENCE)
 
     def tell(self, method: Callable[[], R]) -> R:

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from fibflow import App, NewTask, Options, Status, child
+from fibflow import App, Client, NewTask, Options, Status, child
 from fibflow.errors import InvalidInput, UnknownTaskType
 from fibflow_worker.runtime import Settings, Worker
 from fix_semantics import QUICK, Gate, serving, until
@@ -93,42 +93,42 @@ def test_a_payload_is_checked_by_the_hints_of_its_handler(workplace):
 
 
 def test_a_replaced_handler_serves_the_next_attempt(workplace):
-    gate, app = Gate(), App()
+    gates, app = {do: Gate() for do in ("wait", "fail", "spawn")}, App()
 
-    async def version(number, ctx, do):
-        if do == "wait" and number == 1:
-            await gate.passed()
-        if do == "fail" and number == 1:
-            await gate.passed()
+    async def act(number, ctx, do):
+        if number == 1 and ctx.stage == 0 and do in gates:
+            await gates[do].passed()
+        if number == 1 and do == "fail":
             raise RuntimeError("broken on purpose")
-        if do == "ask" and ctx.stage == 0:
+        if ctx.stage == 0 and do == "ask":
             return ctx.suspend(reason="awaiting_approval")
-        if do == "spawn" and ctx.stage == 0:
-            await gate.passed()
+        if ctx.stage == 0 and do == "spawn":
             return ctx.spawn([child("work", {"do": "tell"})])
         return [number, *(part.result for part in ctx.children)]
 
     def use(number, **options):
         async def handler(ctx, do: str):
-            return await version(number, ctx, do)
+            return await act(number, ctx, do)
 
         app.add("work", handler, **options)
 
     use(1)
-    workplace.start(app, slots=5)
-    ids = {do: workplace.client.enqueue("work", {"do": do}) for do in ("wait", "fail", "ask", "spawn")}
+    workplace.start(app)
+    ids = {do: workplace.client.enqueue("work", {"do": do}) for do in ("wait", "fail", "spawn", "ask")}
     paused = workplace.client.enqueue("work", {"do": "tell"}, delay=3600)
     workplace.client.pause(paused)
     workplace.becomes(ids["ask"], Status.SUSPENDED)
-    until(lambda: workplace.client.tasks(status="running").total == 3)
+    for gate in gates.values():
+        gate.reached()
     use(2, timeout=33)
     until(lambda: workplace.client.type("work").options.timeout == 33)
-    gate.open()
+    for gate in gates.values():
+        gate.open()
     workplace.client.resume(ids["ask"])
+    results = {do: workplace.ended(task_id).result for do, task_id in ids.items()}
+    assert results == {"wait": [1], "fail": [2], "spawn": [2, [2]], "ask": [2]}
     workplace.client.resume(paused)
     workplace.move_clock(3600)
-    results = {do: workplace.ended(task_id).result for do, task_id in ids.items()}
-    assert results == {"wait": [1], "fail": [2], "ask": [2], "spawn": [2, [2]]}
     assert workplace.ended(paused).result == [2]
     (spawned,) = workplace.client.tasks(parent_id=ids["spawn"]).items
     assert (spawned.timeout, workplace.client.get(ids["wait"]).timeout) == (33.0, 60.0)
@@ -190,7 +190,7 @@ def test_a_type_tells_its_description(workplace):
     assert not [name for name in described.__dataclass_fields__ if "schema" in name]
     with pytest.raises(UnknownTaskType, match="'nobody' is not a task type of namespace 'default'"):
         workplace.client.type("nobody")
-    elsewhere = workplace.connections("elsewhere")
+    elsewhere = Client(workplace.connections("elsewhere"))
     with pytest.raises(UnknownTaskType):
-        elsewhere.call(type(workplace.client).type.verb, "plain")
+        elsewhere.type("plain")
     elsewhere.close()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from fibflow import App, PermanentError, Retry, Status, child
-from fibflow.store.cron import CronDeclaration
+from fibflow.store.cron import CronDeclaration, put_cron
 from fix_semantics import serving, until
 
 
@@ -50,7 +50,7 @@ def test_a_failing_task_ends_permanently_failed_after_max_attempts(workplace):
 def test_a_tick_that_fails_for_good_pauses_its_cron_task(workplace):
     workplace.start(serving(failing=failing, echo=echo))
     for type in ("failing", "echo"):
-        workplace.client.put_cron(CronDeclaration(type, type, "@yearly"))
+        workplace.database.call(put_cron, CronDeclaration(type, type, "@yearly"))
     workplace.move_clock((datetime(datetime.now(UTC).year + 1, 1, 1, tzinfo=UTC) - datetime.now(UTC)).total_seconds() + 1)
     until(lambda: workplace.client.tasks(cron="failing", status="permanently_failed").total)
     until(lambda: workplace.client.tasks(cron="echo", status="completed").total)

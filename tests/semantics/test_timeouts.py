@@ -86,7 +86,6 @@ def test_a_thread_is_asked_and_its_late_return_changes_nothing(workplace):
     assert workplace.client.get(done.id) == done
 
 
-@pytest.mark.xfail(strict=True, reason="a thread's slot is free when its attempt has ended, not when it has returned")
 def test_a_thread_that_ignores_its_timeout_keeps_its_slot(workplace):
     gate = Gate()
 

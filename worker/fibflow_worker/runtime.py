@@ -116,7 +116,8 @@ class Worker:
     def resume(self) -> None:
         """Claim again after a pause."""
         self.paused = False
-        self._turns.work_announced()
+        if self.state is State.RUNNING:
+            self._turns.work_announced()
 
     @property
     def writes(self) -> bool:
