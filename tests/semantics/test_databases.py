@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from types import SimpleNamespace
 
 import psycopg
@@ -15,7 +16,7 @@ import fibflow
 from fibflow import AsyncClient, Client, Status
 from fibflow.errors import DatabaseUnavailable, InvalidInput, SchemaMismatch
 from fibflow.store import tables
-from fibflow.store.database import Database, parse_url
+from fibflow.store.database import Database, Session, parse_url, read, write
 from fibflow.store.migrate import check_schema, newest
 from fibflow.store.tasktypes import Declaration
 
@@ -84,6 +85,25 @@ async def enqueue_awaited(database_url, engine):
             assert (await connection.execute(sa.text("SELECT 1"))).scalar() == 1
         await own.dispose()
     return total
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_on_sqlite_writers_queue_through_an_engine_too(database_url):
+    engine = sa.create_engine(database_url)
+    with Client(engine) as client, closing(sqlite3.connect(engine.url.database or "", timeout=0)) as other:
+
+        def other_may_write(session: Session) -> bool:
+            session.now()  # a statement that only reads
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            other.rollback()
+            return True
+
+        assert client.do(read(other_may_write))
+        assert not client.do(write(other_may_write)), "before anything is written"
+    engine.dispose()
 
 
 def test_an_engine_that_cannot_serve_is_refused():
