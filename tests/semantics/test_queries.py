@@ -73,7 +73,7 @@ def test_tasks_are_filtered_by_each_field_and_all_of_them(database_url, hand):
     start = client.get(running.id).created_at
     everything = [root.id, child, running.id, asked.id, done.id, due]
 
-    for filters, expected in FILTERS(root.id, child, running.id, asked.id, done.id, due, hand.worker_id, start):
+    for filters, expected in expected_of(root.id, child, running.id, asked.id, done.id, due, hand.worker_id, start):
         page = client.tasks(**filters)
         assert (ids(page), page.total, page.has_more) == (expected, len(expected), False), filters
     assert ids(client.tasks()) == everything, "a filter that is not given is not applied"
@@ -87,7 +87,7 @@ def test_tasks_are_filtered_by_each_field_and_all_of_them(database_url, hand):
         assert client.tasks().total == len(everything)
 
 
-def FILTERS(root, child, running, asked, done, due, worker_id, start):
+def expected_of(root, child, running, asked, done, due, worker_id, start):
     earlier = start - timedelta(microseconds=1)
     return [
         ({"type": "other"}, [child]),

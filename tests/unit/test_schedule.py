@@ -354,7 +354,7 @@ REFUSALS = [
     ("* * 15W * *", "W .* write the days out"),
     ("* * LW * *", "W .* write the days out"),
     ("* * ? * *", r"write \*"),
-    ("* * * * 5#2", "only the last one is, as in 5L"),
+    ("* * * * 5#2", "5L for the last one"),
     ("H * * * *", "write a number"),
     ("H/5 * * * *", "write a number"),
     ("H(0-5) * * * *", "write a number"),

@@ -82,7 +82,7 @@ _LAST_WEEKDAY = re.compile(r"([0-9A-Z]+)L")
 _SUPPORTED = "write *, a value, a range or a list of them, such as 1,5-10,*/15"
 _ELSEWHERE = {
     r"\?": "? means nothing here, write *",
-    r"#": "# (the n-th weekday of the month) is not supported, only the last one is, as in 5L",
+    r"#": "# (the n-th weekday of the month) is not supported, write 5 for every Friday, 5L for the last one",
     r"^L?[0-9]*W[0-9]*$": "W (the nearest weekday) is not supported, write the days out",
     r"^[HR]([^A-Z]|$)": "H and R (hashed values) are not supported, write a number",
     r"^L|[0-9-]L": "L is the last day in day of month, 5L the last Friday in day of week, neither in a range",
