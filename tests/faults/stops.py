@@ -39,8 +39,12 @@ EACH = 3
 PODS = ("stopped", "drained")
 
 
-def measure(course: Course) -> list[Row]:
-    return [_measure(course, "F3", POSTGRESQL), _measure(course, "F3.sqlite", SQLITE)]
+def on_postgresql(course: Course) -> Row:
+    return _measure(course, "F3", POSTGRESQL)
+
+
+def on_sqlite(course: Course) -> Row:
+    return _measure(course, "F3.sqlite", SQLITE)
 
 
 def _measure(course: Course, id: str, kind: str) -> Row:
