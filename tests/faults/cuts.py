@@ -32,14 +32,30 @@ class Cut:
 
     verb: str
     after: int
+    number: int
+
+    @property
+    def pod(self) -> str:
+        return self.type
+
+    @property
+    def type(self) -> str:
+        return f"cut_{self.number}"
 
 
-POINTS = [Cut("complete", 1), Cut("complete", 2), Cut("complete", 0), Cut("fail", 5), Cut("spawn", 5), Cut("spawn", 0)]
+POINTS = [
+    Cut("complete", 2, 0),
+    Cut("fail", 5, 1),
+    Cut("spawn", 0, 2),
+    Cut("complete", 1, 3),
+    Cut("complete", 0, 4),
+    Cut("spawn", 5, 5),
+]
 EACH = 50
 """Tasks without a locked row that others are given meanwhile, of each of two types."""
 IDLE = 10.0
 """Seconds after which the server ends a session that is silent inside a transaction: the programs' own setting."""
-IDLE_IN_A_QUICK_RUN = 3.0
+IDLE_IN_A_QUICK_RUN = 2.0
 BESIDE = ("--slots", "20", "--poll-interval", "0.2", "--heartbeat-interval", "0.5", "--lease", "30")
 AT_ONCE = 3.0
 """Seconds in which work is done whose rows nobody has locked."""
@@ -60,7 +76,7 @@ class Seen:
 
 
 def measure(course: Course) -> Row:
-    idle = IDLE_IN_A_QUICK_RUN if course.quick else IDLE
+    idle, points = (IDLE_IN_A_QUICK_RUN, POINTS[:3]) if course.quick else (IDLE, POINTS)
     with course.place(POSTGRESQL) as place:
         url = f"{place.url}?options=-c%20idle_in_transaction_session_timeout%3D{idle * 1000:.0f}"
         app.sync(place.database)
@@ -68,14 +84,14 @@ def measure(course: Course) -> Row:
             relatives.start("relatives")
             with crew(url, place.folder, *BESIDE, command=(*COMMAND, "faults.overtaken:strangers")) as strangers:
                 strangers.start("strangers")
-                seen = _play(course, place, url)
-        return _row(course, place, seen, idle)
+                seen = _play(course, place, url, points)
+        return _row(course, place, seen, idle, len(points))
 
 
-def _play(course: Course, place: Place, url: str) -> Seen:
+def _play(course: Course, place: Place, url: str, points: Sequence[Cut]) -> Seen:
     hold = place.folder / "hold"
     with crew(url, place.folder, "--hold", str(hold), command=STOPPED) as stopped:
-        stops = _cut_all(place, stopped)
+        stops = _cut_all(place, stopped, points)
         course.say(f"{len(stops)} workers stopped themselves inside a transaction")
         hold.touch()
         waits = _waits(place)
@@ -84,25 +100,21 @@ def _play(course: Course, place: Place, url: str) -> Seen:
             others.start("others")
             until(lambda: not place.database.call(count_by, task, task.c.state), 120, "the others to finish everything")
             recovered = place.database.call(recovered_at)
-            locked = [(recovered[f"cut_{number}"] - at) / 1e6 for number, at in stops.items()]
+            locked = [(recovered[point.type] - at) / 1e6 for point, at in stops.items()]
             course.say(f"locked rows came back after {min(locked):.1f} to {max(locked):.1f} s; the stopped go on")
-            _thaw(stopped, hold)
-        return Seen(waits["unrelated"], waits["other"], locked, writes_of(stopped))
+            _thaw(place, stopped, hold, points)
+    return Seen(waits["unrelated"], waits["other"], locked, writes_of(stopped))
 
 
-def _cut_all(place: Place, stopped: Crew) -> dict[int, int]:
+def _cut_all(place: Place, stopped: Crew, points: Sequence[Cut]) -> dict[Cut, int]:
     """Let every worker stop itself; when each did, in microseconds."""
-    for number, point in enumerate(POINTS):
-        stopped.start(_pod(number), "--types", f"cut_{number}", "--cut", str(point.after))
-    until(lambda: len(place.database.call(pods)) == len(POINTS) + 2, 60, "the workers to register")
-    parents = [NewTask("parent", {"number": n, "verb": point.verb}) for n, point in enumerate(POINTS)]
+    for point in points:
+        stopped.start(point.pod, "--types", point.type, "--cut", str(point.after))
+    until(lambda: len(place.database.call(pods)) == len(points) + 2, 60, "the workers to register")
+    parents = [NewTask("parent", {"number": point.number, "verb": point.verb}) for point in points]
     Client(place.database).enqueue_many(parents)
-    until(lambda: len(_stops(stopped)) == len(POINTS), 60, "the workers to stop themselves")
-    return _stops(stopped)
-
-
-def _pod(number: int) -> str:
-    return f"cut-{number}"
+    until(lambda: len(_stops(stopped, points)) == len(points), 60, "the workers to stop themselves")
+    return _stops(stopped, points)
 
 
 @read
@@ -110,9 +122,9 @@ def pods(session: Session) -> set[str]:
     return set(session.connection.execute(sa.select(worker.c.pod_id)).scalars())
 
 
-def _stops(stopped: Crew) -> dict[int, int]:
-    found = {number: stopped.said(r"stops at (\d+)\n", _pod(number)) for number in range(len(POINTS))}
-    return {number: int(at[0]) for number, at in found.items() if at}
+def _stops(stopped: Crew, points: Sequence[Cut]) -> dict[Cut, int]:
+    found = {point: stopped.said(r"stops at (\d+)\n", point.pod) for point in points}
+    return {point: int(at[0]) for point, at in found.items() if at}
 
 
 def _waits(place: Place) -> dict[str, float]:
@@ -120,9 +132,8 @@ def _waits(place: Place) -> dict[str, float]:
     client = Client(place.database)
     begun = place.database.call(now_there)
     ids = {type: client.enqueue_many([NewTask(type, tag="meanwhile")] * EACH) for type in ("unrelated", "other")}
-    ended = {type: lambda mine=mine: place.database.call(finished_at, mine) for type, mine in ids.items()}
-    until(lambda: all(len(of()) == EACH for of in ended.values()), 60, "the others to go on")
-    return {type: (max(of()) - begun) / 1e6 for type, of in ended.items()}
+    until(lambda: all(len(place.database.call(finished_at, mine)) == EACH for mine in ids.values()), 60, "others to go on")
+    return {type: (max(place.database.call(finished_at, mine)) - begun) / 1e6 for type, mine in ids.items()}
 
 
 @read
@@ -143,19 +154,25 @@ def recovered_at(session: Session) -> dict[str, int]:
     return {name: at for name, at in session.connection.execute(query)}
 
 
-def _thaw(stopped: Crew, hold: Path) -> None:
-    """Let the stopped go on, until each of them has been refused, and then hear of it."""
-    for number in range(len(POINTS)):
-        stopped.tell(_pod(number), SIGCONT)
-    until(lambda: writes_of(stopped).refused.total() >= len(POINTS), 30, "the stopped workers to try again")
+def _thaw(place: Place, stopped: Crew, hold: Path, points: Sequence[Cut]) -> None:
+    """Let the stopped go on, until each of them has been refused; then they may hear of it.
+
+    They are told of new work, since a worker whose turn failed waits for a renewal or an announcement to try again.
+    """
+    for point in points:
+        stopped.tell(point.pod, SIGCONT)
+    until(lambda: writes_of(stopped).unanswered >= len(points), 30, "the stopped workers to see that they were cut off")
+    Client(place.database).enqueue_many([NewTask(point.type, {"verb": "complete"}) for point in points])
+    until(lambda: writes_of(stopped).refused.total() >= len(points), 30, "the stopped workers to try again")
     hold.unlink()
+    until(lambda: not place.database.call(count_by, task, task.c.state), 30, "the new work to be done")
 
 
 # ── the row ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _row(course: Course, place: Place, seen: Seen, idle: float) -> Row:
-    expected = 3 * len(POINTS) + 2 * EACH
+def _row(course: Course, place: Place, seen: Seen, idle: float, points: int) -> Row:
+    expected = 4 * points + 2 * EACH
     statuses = place.database.call(count_by, task_final, task_final.c.status)
     twice = sum(number > 1 for number in place.database.call(completed_attempts).values())
     kept = place.database.call(recorded)
@@ -165,10 +182,11 @@ def _row(course: Course, place: Place, seen: Seen, idle: float) -> Row:
         f"{twice} tasks were completed twice": twice == 0,
         f"accepted: {dict(seen.writes.accepted)}": not seen.writes.accepted,
         f"{seen.writes.refused.total()} refused, but {kept} recorded": seen.writes.refused.total() == kept,
-        f"{seen.writes.unanswered} writes were cut off": seen.writes.unanswered >= len(POINTS),
+        f"{seen.writes.unanswered} writes were cut off": seen.writes.unanswered >= points,
         "not every parent was resumed once": place.database.call(resumes) == Counter({parent: 1 for parent in spawns}),
-        f"{len(spawns)} tasks spawned": len(spawns) == len(POINTS),
+        f"{len(spawns)} tasks spawned": len(spawns) == points,
         f"strangers waited {seen.strangers:.1f} s": seen.strangers < AT_ONCE,
+        f"their siblings' workers waited {seen.relatives:.1f} s": seen.relatives <= idle + SWEEP,
         f"rows stayed locked for {max(seen.locked):.1f} s": max(seen.locked) <= idle + SWEEP,
     }
     figures = {
@@ -180,7 +198,7 @@ def _row(course: Course, place: Place, seen: Seen, idle: float) -> Row:
     }
     return Row(
         "F3.settle",
-        f"stopped inside a settle, at {len(POINTS)} points",
+        f"stopped inside a settle, at {points} points",
         place.kind,
         course.seed,
         [words for words, holds in rules.items() if not holds],

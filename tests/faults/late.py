@@ -47,7 +47,7 @@ WRITES_IN_ALL = 10_000
 
 def measure(course: Course) -> Row:
     """Half of the late writes on either database."""
-    writes = course.size(WRITES_IN_ALL, 600)
+    writes = course.size(WRITES_IN_ALL, 300)
     tallies: dict[str, Tally] = {}
     for kind in (POSTGRESQL, SQLITE):
         with course.place(kind) as place:

@@ -14,7 +14,7 @@ from fibflow import App, AsyncContext, Context, child
 
 GATE = "FIBFLOW_FAULTS_GATE"
 ELSEWHERE = "elsewhere"
-LATE_TIMEOUT = 5.0
+LATE_TIMEOUT = 4.0
 """Seconds after which an endless handler is timed out."""
 CUTS = 6
 """Task types whose first attempt is stopped inside its settle; each has a worker of its own (cuts.py)."""
