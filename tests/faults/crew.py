@@ -60,9 +60,9 @@ class Crew:
     def log(self, pod: str) -> Path:
         return self.folder / f"{pod}.log"
 
-    def said(self, pattern: str) -> list[Any]:
-        """What the pattern's groups match in all that the processes said, as `re.findall` gives it."""
-        return [found for pod in self.pods for found in re.findall(pattern, self.log(pod).read_text())]
+    def said(self, pattern: str, *pods: str) -> list[Any]:
+        """What the pattern's groups match in all that the pods' processes said, as `re.findall` gives it; all pods'."""
+        return [found for pod in pods or self.pods for found in re.findall(pattern, self.log(pod).read_text())]
 
     def ended(self) -> list[str]:
         """The pods whose process ended by itself, with the last thing that they said."""

@@ -22,7 +22,6 @@ from fibflow.client import Client
 from fibflow.store.database import Database, Session, read
 from fibflow.store.tables import task, worker
 
-PODS = [f"pod-{n}" for n in range(4)]
 BETWEEN = 1.0
 """Seconds from one kill to the next."""
 LONGEST_MEDIAN = 1.0
@@ -36,6 +35,7 @@ class Size:
     tasks: int
     kills: int
     slots: int
+    workers: int = 4
 
     @property
     def recoveries(self) -> int:
@@ -63,12 +63,12 @@ class Run:
     broken: Sequence[str]
 
 
-def on_postgresql(course: Course) -> list[Row]:
-    return [_measure(course, "F1", POSTGRESQL, Size(600, 3, 8) if course.quick else Size(20_000, 20, 40))]
+def on_postgresql(course: Course) -> Row:
+    return _measure(course, "F1", POSTGRESQL, Size(600, 3, 13, workers=3) if course.quick else Size(20_000, 20, 40))
 
 
-def on_sqlite(course: Course) -> list[Row]:
-    return [_measure(course, "F2", SQLITE, Size(200, 3, 4) if course.quick else Size(2_000, 20, 5))]
+def on_sqlite(course: Course) -> Row:
+    return _measure(course, "F2", SQLITE, Size(200, 3, 5, workers=3) if course.quick else Size(2_000, 20, 5))
 
 
 def _measure(course: Course, id: str, kind: str, size: Size) -> Row:
@@ -85,8 +85,8 @@ def _measure(course: Course, id: str, kind: str, size: Size) -> Row:
 def _run(course: Course, place: Place, random: Random, size: Size) -> Run:
     options = ("faults.load:app", "--slots", str(size.slots), "--poll-interval", "0.5")
     with crew(place.url, place.folder, *options, environment={SAY_UP: "yes"}) as workers:
-        for pod in PODS:
-            workers.start(pod)
+        for number in range(size.workers):
+            workers.start(f"pod-{number}")
         kills = _kill_in_turn(course, place.database, workers, random, size.kills)
         _wait_for_the_end(course, place.database)
         up = {int(pid): int(at) for pid, at in workers.said(r"up: (\d+) at (\d+)")}
@@ -152,7 +152,7 @@ def _row(id: str, seed: int, place: Place, planned: Plan, size: Size, run: Run, 
     figures = _figures(run, pairs) | {"spawns": judged.spawns, "retries": judged.retries, "seconds": took}
     return Row(
         id,
-        f"{size.tasks:,} tasks, {len(PODS)} workers, one killed every second",
+        f"{size.tasks:,} tasks, {size.workers} workers, one killed every second",
         place.kind,
         seed,
         [*judged.broken, *run.broken, *_faults(size, len(pairs), figures)],

@@ -14,11 +14,11 @@ from fibflow import App, AsyncContext, Context, child
 
 GATE = "FIBFLOW_FAULTS_GATE"
 ELSEWHERE = "elsewhere"
-LATE_TIMEOUT = 5.0
+LATE_TIMEOUT = 4.0
 """Seconds after which an endless handler is timed out."""
 CUTS = 6
-"""Task types whose first attempt is stopped inside its settle; each has a worker of its own."""
-app, parents = App(), App()
+"""Task types whose first attempt is stopped inside its settle; each has a worker of its own (cuts.py)."""
+app, relatives, strangers = App(), App(), App()
 
 
 def _gate_is_open() -> bool:
@@ -94,9 +94,18 @@ async def parent(ctx: AsyncContext, number: int, verb: str) -> Any:
 
 @app.task("other")
 async def other(ctx: AsyncContext) -> str:
+    """Is done by a worker that nobody stops; long enough that a sibling of its is stopped first."""
+    await asyncio.sleep(0.5)
+    return ELSEWHERE
+
+
+@app.task("unrelated")
+async def unrelated(ctx: AsyncContext) -> str:
     """Has nothing to do with it."""
     await asyncio.sleep(0.01)
     return ELSEWHERE
 
 
-parents.add("parent", parent)
+for bystanders, types in ((relatives, ("parent", "other")), (strangers, ("unrelated",))):
+    for name in types:
+        bystanders.add(name, app.handlers[name].function)

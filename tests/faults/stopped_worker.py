@@ -55,7 +55,9 @@ WRITES: dict[Any, tuple[Callable[..., Tried], Callable[[Any], Sequence[LeaseLost
 """The verbs that write for an attempt: what a call tries, and which of it its answer refuses."""
 
 HEARS = {leases.renew, outlook.owned}
-"""The verbs from which a worker learns that it lost something."""
+"""The verbs from which a worker learns that it lost something. (After a COMMIT without an answer it must look what it owns,
+or it settles nothing more.)
+"""
 
 
 class Watched(Database):
@@ -64,9 +66,10 @@ class Watched(Database):
     def __init__(self, url: str, hold: Path, cut: int | None) -> None:
         super().__init__(url)
         self.hold, self.cut = hold, cut
+        self.deaf = HEARS if cut is None else HEARS - {outlook.owned}
 
     def call(self, verb: Any, *args: Any, **kwargs: Any) -> Any:
-        while verb in HEARS and self.hold.exists():
+        while verb in self.deaf and self.hold.exists():
             time.sleep(0.01)
         if verb not in WRITES:
             return super().call(verb, *args, **kwargs)
@@ -79,7 +82,7 @@ class Watched(Database):
         return answer
 
     async def run(self, verb: Any, *args: Any, **kwargs: Any) -> Any:
-        while verb in HEARS and self.hold.exists():
+        while verb in self.deaf and self.hold.exists():
             await asyncio.sleep(0.01)
         if verb not in WRITES or not self.postgresql:
             return await super().run(verb, *args, **kwargs)

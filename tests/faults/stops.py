@@ -23,7 +23,7 @@ from faults.crew import Crew, crew
 from faults.overtaken import ELSEWHERE, GATE, LATE_TIMEOUT, app
 from faults.rows import Row
 from faults.verdict import completed_attempts, count_by
-from faults.writes import dump
+from faults.writes import Dump, dump
 from fibflow.client import Client
 from fibflow.model import NewTask
 from fibflow.store.database import Session, read
@@ -39,8 +39,12 @@ EACH = 3
 PODS = ("stopped", "drained")
 
 
-def measure(course: Course) -> list[Row]:
-    return [_measure(course, "F3", POSTGRESQL), _measure(course, "F3.sqlite", SQLITE)]
+def on_postgresql(course: Course) -> Row:
+    return _measure(course, "F3", POSTGRESQL)
+
+
+def on_sqlite(course: Course) -> Row:
+    return _measure(course, "F3.sqlite", SQLITE)
 
 
 def _measure(course: Course, id: str, kind: str) -> Row:
@@ -128,9 +132,7 @@ def _round(course: Course, place: Place, held: bool) -> Round:
             course.say(f"{place.kind}: finished elsewhere, the stopped workers go on")
             away = time.monotonic() - begun
             _thaw(stop, held)
-        after = place.database.call(dump, stop.tasks, [])
-        changed = [name for name in before if name != "workers" and before[name] != after[name]]
-        return _judge(stop, away, changed)
+    return _judge(stop, away, before)
 
 
 @contextmanager
@@ -202,8 +204,10 @@ def identities(session: Session, pod: str) -> int:
     return int(session.connection.execute(query).scalar_one())
 
 
-def _judge(stop: Stop, away: float, changed: Sequence[str]) -> Round:
+def _judge(stop: Stop, away: float, before: Dump) -> Round:
+    """What came of it, now that nobody writes any more."""
     database = stop.place.database
+    after = database.call(dump, stop.tasks, [])
     attempts = database.call(completed_attempts)
     results = database.call(count_by, task_final, task_final.c.result)
     return Round(
@@ -214,7 +218,7 @@ def _judge(stop: Stop, away: float, changed: Sequence[str]) -> Round:
         writes=writes_of(stop.workers),
         recorded=database.call(recorded),
         away=away,
-        changed=changed,
+        changed=[name for name in before if name != "workers" and before[name] != after[name]],
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 
 import psycopg
+import sqlalchemy as sa
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from fibflow.store.listen import Listener
@@ -39,6 +40,16 @@ def test_it_hears_its_channel_and_no_other(postgres_url):
             return first, await heard.get()
 
     assert asyncio.run(story()) == ("", "one")
+
+
+def test_it_connects_as_the_engine_does_with_options_in_the_address(postgres_url):
+    address = sa.make_url(f"{postgres_url}?options=-c%20application_name%3Dtold").render_as_string(hide_password=False)
+
+    async def story():
+        async with listening(address) as heard:
+            return await asyncio.wait_for(heard.get(), 10)
+
+    assert asyncio.run(story()) == ""
 
 
 def test_it_survives_the_loss_of_its_connection_and_looks_again(postgres_url):

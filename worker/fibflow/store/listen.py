@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
@@ -42,7 +43,8 @@ class Listener:
     """Calls `heard` with the payload of every notification on `channel`, and with "" after every connect."""
 
     def __init__(self, url: str | sa.URL, channel: str, heard: Callable[[str], None]) -> None:
-        self._conninfo = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        parsed = sa.make_url(url).set(drivername="postgresql+psycopg")
+        self._conninfo = make_conninfo(**parsed.get_dialect()().create_connect_args(parsed)[1])
         self._listen = SQL("LISTEN {}").format(Identifier(channel))
         self._heard = heard
 
