@@ -43,9 +43,10 @@ def setup(url: str) -> None:
 def enqueue_bulk(url: str, n: int, size: int, priorities: int = 1) -> float:
     """Seconds for `n` tasks, `size` a call, of so many priorities in equal parts; within a call, one after another."""
     client = _connected(url)
+    options = [Options(priority=priority) for priority in range(priorities)]
     begun = time.perf_counter()
     for _ in range(n // size):
-        client.enqueue_many([_new(place * priorities // size) for place in range(size)])
+        client.enqueue_many([NewTask("noop", {"n": 1}, options=options[k * priorities // size]) for k in range(size)])
     return time.perf_counter() - begun
 
 
@@ -121,10 +122,6 @@ def _app(handlers: dict[str, Handler]) -> App:
     for name, handler in handlers.items():
         app.add(name, handler)
     return app
-
-
-def _new(priority: int) -> NewTask:
-    return NewTask("noop", {"n": 1}, options=Options(priority=priority))
 
 
 def _connected(url: str) -> Client:

@@ -32,8 +32,7 @@ CONNECTIONS = 2
 WORKER = 7
 MEBIBYTE = 1 << 20
 SIZES = """
-SELECT sum(pg_table_size(oid))::float8, sum(pg_indexes_size(oid))::float8,
-  pg_relation_size('task_claim')::float8
+SELECT sum(pg_table_size(oid))::float8, sum(pg_indexes_size(oid))::float8
 FROM pg_class WHERE relname IN ('task', 'task_final')"""
 LOG = "SELECT pg_current_wal_insert_lsn() - '0/0'"
 
@@ -59,7 +58,6 @@ class Drained:
     log: float
     tables: float
     indexes: float
-    claims: float
     vacuum: float
 
 
@@ -136,8 +134,8 @@ def _drain(server: Server, situation: Situation, tasks: int, design: Design) -> 
             log, cpu = _one(server, LOG)[0], _cpu(server)
             rate = tasks / _seconds(url, design, tasks)
             log, cpu = (_one(server, LOG)[0] - log) / tasks, (_cpu(server) - cpu) / tasks
-        tables, indexes, claims = (size / MEBIBYTE for size in _one(server, SIZES, "drained"))
-        return Drained(rate, cpu * 1e6, float(log), tables, indexes, claims, _vacuum(url))
+        tables, indexes = (size / MEBIBYTE for size in _one(server, SIZES, "drained"))
+        return Drained(rate, cpu * 1e6, float(log), tables, indexes, _vacuum(url))
 
 
 def _cpu(server: Server) -> float:
@@ -198,25 +196,27 @@ def _vacuum(url: str) -> float:
 
 def _table() -> Table:
     table = Table("", "", title="where finished tasks lie: medians of drains taken in turns")
-    for column in (
-        "tasks/s",
-        "of",
-        "CPU, µs/task",
-        "log, bytes/task",
-        "tables, MiB",
-        "indexes, MiB",
-        "claim's index",
-        "vacuum, s",
-    ):
+    for column in ("tasks/s", "of", "ratio", "CPU, µs/task", "log, bytes/task", "tables, MiB", "indexes, MiB", "vacuum, s"):
         table.add_column(column, justify="right")
     return table
 
 
 def _add(table: Table, situation: Situation, runs: dict[str, list[Drained]]) -> None:
+    """A row for each design; its ratio is the median of those to the first design's drain of the same round."""
+    first = next(iter(runs.values()))
     for name, drained in runs.items():
+        ratio = median(one.rate / other.rate for one, other in zip(drained, first, strict=True))
         rate, cpu, log, *sizes, vacuum = map(median, zip(*map(astuple, drained), strict=True))
         rates = ", ".join(f"{one.rate / 1000:.1f}k" for one in drained)
-        cells = [f"{rate:,.0f}", rates, f"{cpu:.1f}", f"{log:,.0f}", *(f"{size:.1f}" for size in sizes), f"{vacuum:.2f}"]
+        cells = [
+            f"{rate:,.0f}",
+            rates,
+            f"{ratio:.2f}",
+            f"{cpu:.1f}",
+            f"{log:,.0f}",
+            *(f"{size:.1f}" for size in sizes),
+            f"{vacuum:.2f}",
+        ]
         table.add_row(situation.name, name, *cells)
 
 

@@ -101,7 +101,16 @@ def test_a_task_with_a_bad_field_is_refused_and_not_stored(client):
 
 def test_a_bad_task_among_good_ones_stores_none(client):
     good = NewTask("work")
-    for bad in (NewTask("work", float("nan")), NewTask("work", tag="\0"), NewTask("work", options=Options(timeout=-1))):
+    bad_ones = (
+        NewTask("work", float("nan")),
+        NewTask("work", tag="\0"),
+        NewTask("work", options=Options(timeout=-1)),
+        NewTask("work", delay=-1),
+        NewTask("work", run_at=datetime(2030, 1, 1)),
+        NewTask("work\0"),
+        "work",
+    )
+    for bad in bad_ones:
         with pytest.raises(InvalidInput):
             client.enqueue_many([good, bad, good])
     assert client.tasks().total == 0

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
@@ -82,13 +81,37 @@ def insert_tasks(
     session: Session, tasks: Sequence[NewTask], parentage: Parentage | None = None, tickage: Tickage | None = None
 ) -> list[TaskId]:
     """Insert tasks inside the caller's transaction; their ids in the same order."""
-    checked = [(_alike(new), encoding.encode(new.payload, "payload")) for new in tasks]
     ids: list[TaskId] = []
-    for alike, group in groupby(checked, key=lambda pair: pair[0]):
-        payloads = [payload for _, payload in group]
+    for alike, payloads in _runs(tasks):
         for start in range(0, len(payloads), CHUNK):
             ids += _insert(session, alike, payloads[start : start + CHUNK], parentage, tickage)
     return ids
+
+
+def _runs(tasks: Sequence[NewTask]) -> list[tuple[_Alike, list[str]]]:
+    """All of the tasks, checked: runs that are alike, with their payloads as JSON text."""
+    runs: list[tuple[_Alike, list[str]]] = []
+    before = None
+    for new in tasks:
+        if before is None or not _says_the_same(new, before):
+            alike = _alike(new)
+            if not runs or runs[-1][0] != alike:
+                runs.append((alike, []))
+        runs[-1][1].append(encoding.encode(new.payload, "payload"))
+        before = new
+    return runs
+
+
+def _says_the_same(new: object, before: NewTask) -> bool:
+    """Whether a task was given the very objects of the one before, payload aside: then they need no second check."""
+    return (
+        isinstance(new, NewTask)
+        and new.type is before.type
+        and new.options is before.options
+        and new.tag is before.tag
+        and new.delay is before.delay
+        and new.run_at is before.run_at
+    )
 
 
 def _alike(new: NewTask) -> _Alike:

@@ -98,7 +98,8 @@ def _effective(said: Mapping[str, Any]) -> dict[str, Any]:
 
 def option_columns(options: Options) -> dict[str, Any]:
     """Options as they are stored: durations in microseconds."""
-    return {name: micros(value) if name in DURATIONS else value for name, value in asdict(options).items()}
+    given = {name: getattr(options, name) for name in OPTION_NAMES}
+    return {name: micros(value) if name in DURATIONS else value for name, value in given.items()}
 
 
 def options_of(row: Mapping[str, Any] | sa.RowMapping) -> Options:
