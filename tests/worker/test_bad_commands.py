@@ -72,7 +72,7 @@ IN_THE_DATABASE = {
     "a negative delay": (["enqueue", "resize", "--delay", "-1"], "delay: -1", "not between 0 and"),
     "a negative timeout": (["enqueue", "resize", "--timeout", "-1"], "timeout: -1", "not between 0.001 and"),
     "negative attempts": (["enqueue", "resize", "--max-attempts", "-1"], "max_attempts: -1", "not between 1 and"),
-    "a negative age": (["prune", "--age", "-1"], "age: -1", "not between 0 and"),
+    "a negative age": (["prune", "--age", "-1"], "age: -1", "not between 0.001 and"),
     "a negative limit": (["list", "--limit", "-1"], "'--limit': -1", "not in the range"),
     "a namespace that is no text": (["list", "--namespace", b"\xff"], "namespace: ", r"'\udcff'", "remove it"),
     "an empty namespace": (["list", "--namespace", ""], "namespace: ''", "give it a value"),
