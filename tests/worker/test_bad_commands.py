@@ -72,7 +72,7 @@ IN_THE_DATABASE = {
     "a negative delay": (["enqueue", "resize", "--delay", "-1"], "delay: -1", "not between 0 and"),
     "a negative timeout": (["enqueue", "resize", "--timeout", "-1"], "timeout: -1", "not between 0.001 and"),
     "negative attempts": (["enqueue", "resize", "--max-attempts", "-1"], "max_attempts: -1", "not between 1 and"),
-    "a negative age": (["prune", "--age", "-1"], "age: -1", "not between 0 and"),
+    "a negative age": (["prune", "--age", "-1"], "age: -1", "not between 0.001 and"),
     "a negative limit": (["list", "--limit", "-1"], "'--limit': -1", "not in the range"),
     "a namespace that is no text": (["list", "--namespace", b"\xff"], "namespace: ", r"'\udcff'", "remove it"),
     "an empty namespace": (["list", "--namespace", ""], "namespace: ''", "give it a value"),
@@ -231,6 +231,33 @@ def until(condition, seconds=20):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite://", "is in memory, which ends with this program; write sqlite:///FILE"),
+        ("sqlite:///it.yaml?mode=ro", "has options behind its ?, of which SQLite takes none; leave them out"),
+        ("oracle://somebody:secret@h/d", "is of a kind that is not supported; write sqlite:///FILE or postgresql://"),
+        ("nonsense", "'nonsense' is not a database URL; write sqlite:///FILE or postgresql://"),
+    ],
+)
+def test_a_url_that_names_no_database_is_refused(fibflow, url, said, shop):
+    done = fibflow("list", "--database", url)
+    refused(done, "database: ", said)
+    assert b"secret" not in done.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="parse_url lets the error of a port that is no number through, and a lone surrogate")
+@pytest.mark.parametrize("url", ["postgresql://u@h:x/d", "postgresql://u@h,i:1/d", b"postgresql://127.0.0.1:1/\xff"])
+def test_a_url_with_a_part_that_is_none_is_refused(fibflow, url, shop):
+    refused(fibflow("list", "--database", url), "database: ", "is not a database URL")
+
+
+@pytest.mark.xfail(strict=True, reason="masked() ends at a slash, and neither it nor shown() looks into the query")
+@pytest.mark.parametrize("url", ["oracle://u:se/cret@h/d", "postgresql://127.0.0.1:1/d?password=cret"])
+def test_a_password_is_hidden_wherever_it_stands_in_a_url(fibflow, url, shop):
+    assert b"cret" not in fibflow("list", "--database", url).stderr
 
 
 @pytest.mark.parametrize("command", MIGRATED_ALREADY)

@@ -37,6 +37,8 @@ def _file(url: str) -> Path | None:
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
         return None
+    if parsed.query:
+        raise InvalidInput("database", url, "has options behind its ?, of which SQLite takes none; leave them out")
     file = sqlite_path(parsed)
     if file is None:
         raise InvalidInput("database", url, "is in memory, which ends with this program; write sqlite:///FILE")
