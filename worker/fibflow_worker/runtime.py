@@ -107,6 +107,8 @@ class Worker:
         """Stop claiming and let what runs finish within the drain time; asked again, do not wait for it."""
         if self._stopping.is_set():
             self._hurry.set()
+        if self.state is State.RUNNING:
+            self.state = State.DRAINING
         self._stopping.set()
 
     def pause(self) -> None:
