@@ -195,4 +195,4 @@ def test_a_type_tells_its_description(workplace):
     elsewhere = Client(workplace.connections("elsewhere"))
     with pytest.raises(UnknownTaskType):
         elsewhere.type("plain")
-    elsewhere.close()
+    elsewhere.database.close()
