@@ -1,6 +1,5 @@
 """Attempts out of time: who notices, what the handler hears, and what it cannot do about it."""
 
-
 from fibflow import Outcome, Status
 from fix_semantics import Gate, serving, until
 
