@@ -39,7 +39,7 @@ def test_a_worker_claims_only_due_tasks_it_has_handlers_for(workplace):
     workplace.move_clock(3600)  # the database's; the workers' own clocks stay
     assert workplace.ended(later).worker_id == worker.worker_id
     assert workplace.client.get(other).attempt == elsewhere.get(foreign).attempt == 0
-    elsewhere.close()
+    elsewhere.database.close()
 
 
 def test_a_worker_without_handlers_claims_nothing(workplace):

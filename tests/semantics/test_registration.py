@@ -92,23 +92,25 @@ def test_a_payload_is_checked_by_the_hints_of_its_handler(workplace):
 # ── at run time ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def act(number, gates, ctx, do):
+    """Do as the payload says; handler 1 waits first, for the test to replace it."""
+    if number == 1 and ctx.stage == 0 and do in gates:
+        await gates[do].passed()
+    if number == 1 and do == "fail":
+        raise RuntimeError("broken on purpose")
+    if ctx.stage == 0 and do == "ask":
+        return ctx.suspend(reason="awaiting_approval")
+    if ctx.stage == 0 and do == "spawn":
+        return ctx.spawn([child("work", {"do": "tell"})])
+    return [number, *(part.result for part in ctx.children)]
+
+
 def test_a_replaced_handler_serves_the_next_attempt(workplace):
     gates, app = {do: Gate() for do in ("wait", "fail", "spawn")}, App()
 
-    async def act(number, ctx, do):
-        if number == 1 and ctx.stage == 0 and do in gates:
-            await gates[do].passed()
-        if number == 1 and do == "fail":
-            raise RuntimeError("broken on purpose")
-        if ctx.stage == 0 and do == "ask":
-            return ctx.suspend(reason="awaiting_approval")
-        if ctx.stage == 0 and do == "spawn":
-            return ctx.spawn([child("work", {"do": "tell"})])
-        return [number, *(part.result for part in ctx.children)]
-
     def use(number, **options):
         async def handler(ctx, do: str):
-            return await act(number, ctx, do)
+            return await act(number, gates, ctx, do)
 
         app.add("work", handler, **options)
 
@@ -193,4 +195,4 @@ def test_a_type_tells_its_description(workplace):
     elsewhere = Client(workplace.connections("elsewhere"))
     with pytest.raises(UnknownTaskType):
         elsewhere.type("plain")
-    elsewhere.close()
+    elsewhere.database.close()

@@ -72,7 +72,6 @@ def test_suspending_needs_a_reason_and_bytes_for_its_context(workplace):
         assert said in done.error
 
 
-@pytest.mark.xfail(strict=True, reason="Context.suspend keeps the blanks around its reason")
 def test_the_reason_is_trimmed(workplace):
     async def suspending(ctx, payload):
         return ctx.suspend(reason=" awaiting_approval\n")

@@ -53,7 +53,6 @@ def test_a_parent_resumes_once_when_its_last_child_is_final(workplace):
     assert resumed.time == done.run_at == last.finished_at
 
 
-@pytest.mark.xfail(strict=True, reason="Context.spawn takes a list only")
 def test_a_single_child_needs_no_list(workplace):
     async def parent(ctx, payload):
         return ctx.spawn(child("kid", {"n": 1})) if ctx.stage == 0 else results(ctx)
@@ -169,7 +168,6 @@ def test_a_child_inherits_what_it_does_not_set(workplace):
         assert task.tag == "own"
 
 
-@pytest.mark.xfail(strict=True, reason="child() takes neither delay nor run_at")
 def test_a_child_may_be_due_later(workplace):
     async def parent(ctx, payload):
         return ctx.spawn([child("kid", {"n": 1}, delay=60)])

@@ -28,7 +28,7 @@ def test_every_test_that_the_page_names_is_there(file):
 
 def test_every_file_of_semantics_is_named():
     files = {f"tests/semantics/{path.name}" for path in (ROOT / "tests" / "semantics").glob("test_*.py")}
-    assert files == {file for file, _ in NAMED.findall(PAGE)}
+    assert files <= {file for file, _ in NAMED.findall(PAGE)}
 
 
 def test_every_row_has_five_cells_and_ends_with_a_test_or_a_dash():

@@ -40,9 +40,18 @@ class HandlerTimeout(Exception):
     """The attempt's time is up; raised by `ctx.check_timeout`."""
 
 
-def child(type: str, payload: Json = None, *, tag: str | None = None, **options: float | int | None) -> NewTask:
+def child(
+    type: str,
+    payload: Json = None,
+    *,
+    tag: str | None = None,
+    delay: float | None = None,
+    run_at: datetime | None = None,
+    **options: float | int | None,
+) -> NewTask:
     """A child to spawn. `options` are those of a task: timeout, max_attempts, backoff, priority …"""
-    return NewTask(type, {} if payload is None else payload, tag=tag, options=Options(**options))  # type: ignore[arg-type]
+    given = {} if payload is None else payload
+    return NewTask(type, given, tag=tag, delay=delay, run_at=run_at, options=Options(**options))  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
@@ -79,15 +88,16 @@ class _Context:
         """When the task was created."""
         return EPOCH + timedelta(microseconds=self.created)
 
-    def spawn(self, children: Sequence[NewTask], *, context: bytes | None = None) -> Spawned:
+    def spawn(self, children: NewTask | Sequence[NewTask], *, context: bytes | None = None) -> Spawned:
         """Return this: end the attempt, create the children, go on with the next stage when all of them are final."""
-        if not children:
-            raise InvalidInput("children", list(children), "is empty; return a value, or spawn at least one child")
-        return Spawned(tuple(children), encoding.context(context))
+        spawned = (children,) if isinstance(children, NewTask) else tuple(children)
+        if not spawned:
+            raise InvalidInput("children", list(spawned), "is empty; return a value, or spawn at least one child")
+        return Spawned(spawned, encoding.context(context))
 
     def suspend(self, *, reason: str, context: bytes | None = None, metadata: Json = None) -> Suspended:
         """Return this: end the attempt and wait until somebody resumes the task."""
-        return Suspended(encoding.text(reason, "reason"), encoding.context(context), encoding.metadata(metadata))
+        return Suspended(encoding.trimmed(reason, "reason"), encoding.context(context), encoding.metadata(metadata))
 
     def check_timeout(self) -> None:
         """Raise HandlerTimeout when the attempt's time is up."""

@@ -71,8 +71,8 @@ async def execute(attempt: Attempt, places: Places) -> Result:
     """Run the handler to its end; what came of it. Raises nothing but CancelledError, when it is cancelled."""
     try:
         value = await _call(attempt, places)
-    except HandlerTimeout:
-        return timed_out(attempt)
+    except HandlerTimeout as error:
+        return timed_out(attempt, str(error))
     except ChildError as error:
         return failed(attempt, error.original or error, error.text)
     except asyncio.CancelledError as error:
@@ -148,9 +148,9 @@ def failed(attempt: Attempt, error: BaseException, told: str | None = None) -> R
     return _result(attempt, Outcome.FAILED, following, error=encoding.error_text(told or error))
 
 
-def timed_out(attempt: Attempt) -> Result:
+def timed_out(attempt: Attempt, told: str | None = None) -> Result:
     """The result of a handler whose time was up."""
-    error = f"timed out after {attempt.context.timeout:g} s"
+    error = told or f"timed out after {attempt.deadline - attempt.context.started:g} s"
     return _result(attempt, Outcome.TIMEOUT, after_failure(attempt.facts), error=error)
 
 
