@@ -32,7 +32,7 @@ bench: $(PEER) postgres ## measure against the peer, which is installed for it; 
 	cd tests && ../$(BIN)/python -m bench $(BENCH)
 
 faults: venv postgres ## kill, stop and overtake workers, write build/faults.json
-	mkdir -p build && cd tests && ../$(BIN)/python -m faults
+	mkdir -p build && cd tests && ../$(BIN)/python -m faults $(FAULTS)
 
 constraints: venv ## resolve the newest versions afresh into constraints.txt
 	rm -rf build/resolve && $(BIN)/python -m venv build/resolve

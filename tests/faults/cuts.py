@@ -18,7 +18,8 @@ from faults.course import POSTGRESQL, Course, Place
 from faults.crew import COMMAND, Crew, crew
 from faults.overtaken import app
 from faults.rows import Row
-from faults.stops import OTHERS, STOPPED, Writes, recorded, until, writes_of
+from faults.said import Writes, until, writes_of
+from faults.stops import OTHERS, STOPPED, recorded
 from faults.verdict import completed_attempts, count_by, resumes, spawns_of
 from fibflow.client import Client
 from fibflow.model import NewTask

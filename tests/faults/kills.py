@@ -5,6 +5,7 @@ clock is this machine's. The new process is up when all that it is made of has b
 from there recoveries are judged. What they took since the process was started, and since it stood registered, is told too.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -149,7 +150,12 @@ def _row(id: str, seed: int, place: Place, planned: Plan, size: Size, run: Run, 
     judged = verdict(place.database, planned)
     found = place.database.call(recoveries)
     pairs = [(kill, found[kill.worker_id]) for kill in run.kills if kill.worker_id in found]
-    figures = _figures(run, pairs) | {"spawns": judged.spawns, "retries": judged.retries, "seconds": took}
+    figures = _figures(run, pairs) | {
+        "spawns": judged.spawns,
+        "retries": judged.retries,
+        "seconds": took,
+        "load": os.getloadavg()[0],
+    }
     return Row(
         id,
         f"{size.tasks:,} tasks, {size.workers} workers, one killed every second",

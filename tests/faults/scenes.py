@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import sqlalchemy as sa
-
+from faults.states import states
 from fibflow.client import Client
 from fibflow.lifecycle import Facts, after_failure, ended
 from fibflow.model import FINAL, NewTask, Options, Outcome
 from fibflow.store import claim, leases, record, settle
-from fibflow.store.database import Database, Session, read
+from fibflow.store.database import Database
 from fibflow.store.ending import Ending
-from fibflow.store.tables import task, task_final
 from fibflow.store.tasktypes import Declaration, declare_types
 from fix_database import move_clock
 
@@ -94,26 +92,6 @@ class Scene:
                 self.client.cancel(task_id)
         for worker in (self.owner, self.other):
             self.database.call(leases.stop, worker)
-
-
-@read
-def states(session: Session, tasks: Sequence[int], relatives: bool = False) -> list[tuple[int, str]]:
-    """Tasks, or their whole workflows, from the highest id to the lowest."""
-    found: list[tuple[int, str]] = []
-    roots = [row[0] for table in (task, task_final) for row in session.connection.execute(_roots(table, tasks))]
-    for table, state in ((task, task.c.state), (task_final, task_final.c.status)):
-        named = in_workflows(table, roots) if relatives else table.c.id.in_(tasks)
-        found += [(row[0], row[1]) for row in session.connection.execute(sa.select(table.c.id, state).where(named))]
-    return sorted(found, reverse=True)
-
-
-def _roots(table: sa.Table, tasks: Sequence[int]) -> sa.Select[Any]:
-    return sa.select(sa.func.coalesce(table.c.root_id, table.c.id)).where(table.c.id.in_(tasks))
-
-
-def in_workflows(table: sa.Table, roots: Sequence[int]) -> sa.ColumnElement[bool]:
-    """The roots, and everything below them."""
-    return sa.or_(table.c.id.in_(roots), table.c.root_id.in_(roots))
 
 
 ENDED = {Outcome.COMPLETED, Outcome.SUSPENDED, Outcome.CANCELLED}

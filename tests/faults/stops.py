@@ -9,19 +9,19 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
-import orjson
 import sqlalchemy as sa
 
 from faults.course import POSTGRESQL, SQLITE, Course, Place
 from faults.crew import Crew, crew
 from faults.overtaken import ELSEWHERE, GATE, LATE_TIMEOUT, app
 from faults.rows import Row
+from faults.said import Writes, until, writes_of
 from faults.verdict import completed_attempts, count_by
 from faults.writes import Dump, dump
 from fibflow.client import Client
@@ -53,43 +53,6 @@ def _measure(course: Course, id: str, kind: str) -> Row:
         with course.place(kind) as place:
             rounds.append(_round(course, place, held))
     return _row(id, course.seed, kind, rounds)
-
-
-# ── what the stopped said ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Writes:
-    """What workers tried to write for attempts, by verb, what of it was refused, and what had no answer."""
-
-    tried: Counter[str]
-    refused: Counter[str]
-    unanswered: int
-
-    @property
-    def accepted(self) -> Counter[str]:
-        return self.tried - self.refused
-
-
-def writes_of(stopped: Crew) -> Writes:
-    tried, refused, unanswered = Counter[str](), Counter[str](), 0
-    for line in map(orjson.loads, stopped.said(r"wrote: (.*)\n")):
-        if line["error"] is not None:
-            unanswered += len(line["tried"])
-            continue
-        keys = {(task_id, fence) for task_id, fence, _ in line["refused"]}
-        tried.update(verb for _, _, verb in line["tried"])
-        refused.update(verb for task_id, fence, verb in line["tried"] if (task_id, fence) in keys)
-    return Writes(tried, refused, unanswered)
-
-
-def until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for something that is to happen. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.02)
 
 
 # ── one round ─────────────────────────────────────────────────────────────────────────────────────────────────────

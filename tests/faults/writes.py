@@ -9,7 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from faults.scenes import TYPE, Attempt, states
+from faults.scenes import TYPE, Attempt
+from faults.states import states
 from fibflow.errors import LeaseLost
 from fibflow.lifecycle import Facts, Next, after_failure, after_release, ended
 from fibflow.model import NewTask, Outcome
