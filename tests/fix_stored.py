@@ -69,7 +69,9 @@ class Stored:
         if status == "running":
             extra |= {"worker_id": 1, "claimed_at": self.ago(5), "deadline_at": self.ago(-60), "attempt": 1}
         if status == "suspended":
-            extra |= {"suspend_reason": "approval"}
+            extra |= {"attempt": 1} | ({} if given.get("open_children") else {"suspend_reason": "approval"})
+        if status in ("completed", "permanently_failed"):
+            extra |= {"attempt": 1, "error": "broken" if status == "permanently_failed" else None}
         row |= {**extra, **given}
         if row.get("attempt"):
             row.setdefault("started_at", self.ago(50))

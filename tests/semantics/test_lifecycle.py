@@ -1,19 +1,16 @@
-"""The life of a task: every verb on every status, pausing, resuming, cancelling, and the rows that cannot be."""
+"""The life of a task: every verb on every status, pausing, resuming, cancelling."""
 
 import contextlib
 import itertools
 import threading
 
 import pytest
-import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from fibflow import App, Client, NewTask, Outcome, Status
 from fibflow.errors import IllegalTransition, NotFound
 from fibflow.lifecycle import TARGET, TRANSITIONS, Verb, allowed
-from fibflow.store import leases, tables
+from fibflow.store import leases
 from fix_semantics import Gate
-from impossible_rows import IMPOSSIBLE, POSSIBLE
 
 OPEN = (Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED)
 
@@ -226,32 +223,3 @@ def test_cancelling_ends_a_task_in_any_open_status(hand):
         assert last.message == error
         if status is Status.RUNNING:
             assert task.last_outcome is Outcome.CANCELLED
-
-
-# ── impossible rows ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_constraints_refuse_impossible_rows(database):
-    """Each case is a possible row but for what it says, and the constraint that is named is the one that refuses it."""
-    refused = []
-    for table, row in POSSIBLE.items():
-        insert(database, table, row)
-    for table, constraint, wrong in IMPOSSIBLE:
-        with pytest.raises(IntegrityError) as refusal:
-            insert(database, table, {**POSSIBLE[table], **wrong})
-        if constraint is not None:
-            assert f"{table.name}_{constraint}" in str(refusal.value.orig), (constraint, wrong)
-            refused.append(f"{table.name}_{constraint}")
-    checks = {str(check.name) for table in tables.metadata.tables.values() for check in table.constraints if is_check(check)}
-    assert set(refused) == checks, "every CHECK of the schema has a case here"
-
-
-def insert(database, table, row):
-    """Whether a row may be; it does not stay."""
-    with database.engine.connect() as connection:
-        connection.execute(sa.insert(table).values(row))
-        connection.rollback()
-
-
-def is_check(constraint):
-    return isinstance(constraint, sa.CheckConstraint) and constraint.name is not None

@@ -102,7 +102,7 @@ def test_a_naive_time_is_refused(stored):
 
 
 def test_children_are_those_of_the_latest_generation(stored):
-    root = stored.task("suspended", spawned=3, children=2, open_children=1)
+    root = stored.task("suspended", attempt=3, spawned=3, children=2, open_children=1)
     stored.task("completed", parent_id=root, generation=1)
     done = stored.task("completed", parent_id=root, generation=3, type="u", result='"r"')
     failed = stored.task("permanently_failed", parent_id=root, generation=3, error="E")

@@ -71,7 +71,7 @@ def test_failed_is_what_needs_a_look(status, outcome, failed):
 
 
 def test_a_workflow_is_summed_up_from_its_rows(stored):
-    root = stored.task("suspended", attempt=1, stage=0, children=2, open_children=1)
+    root = stored.task("suspended", attempt=1, stage=0, spawned=1, children=2, open_children=1)
     stored.attempt(root, 1, "suspended", started=95, ended=90)
     done = stored.task("completed", parent_id=root, attempt=1, type="u", created=90)
     stored.attempt(done, 1, started=80, ended=60, worker_id=2)

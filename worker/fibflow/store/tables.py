@@ -30,8 +30,21 @@ def _id() -> sa.Column[int]:
     return sa.Column("id", Id, sa.Identity(always=False), primary_key=True)
 
 
+OUTCOMES = ("completed", "failed", "timeout", "interrupted", "suspended", "cancelled")
+
+
 def _one_of(column: str, *values: str) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+def _option_checks() -> list[sa.CheckConstraint]:
+    """The bounds of options, wherever a row has them."""
+    return [
+        sa.CheckConstraint("priority BETWEEN -20 AND 20", name="priority"),
+        sa.CheckConstraint("timeout > 0", name="timeout"),
+        sa.CheckConstraint("max_attempts > 0", name="max_attempts"),
+        sa.CheckConstraint("backoff >= 0 AND backoff_factor >= 1 AND max_backoff >= 0", name="backoff"),
+    ]
 
 
 task_type = sa.Table(
@@ -55,6 +68,8 @@ task_type = sa.Table(
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("namespace", "name", name="task_type_by_name"),
     sa.CheckConstraint(_one_of("source", "code", "resource"), name="source"),
+    sa.CheckConstraint("max_concurrent_tasks > 0", name="max_concurrent_tasks"),
+    *_option_checks(),
     sqlite_autoincrement=True,
 )
 
@@ -84,9 +99,12 @@ cron_task = sa.Table(
     sa.Column("decided_through", Instant, nullable=False),
     sa.Column("next_at", Instant, nullable=False),
     sa.UniqueConstraint("namespace", "name", name="cron_task_by_name"),
+    sa.CheckConstraint(_one_of("source", "code", "resource"), name="source"),
     sa.CheckConstraint("next_at > decided_through", name="next_is_undecided"),
+    sa.CheckConstraint("paused OR paused_reason IS NULL", name="paused_for_a_reason"),
     sa.CheckConstraint(_one_of("missed_run_policy", "Skip", "RunLatest"), name="missed_run_policy"),
     sa.CheckConstraint(_one_of("concurrency_policy", "Allow", "Forbid"), name="concurrency_policy"),
+    *_option_checks(),
     sqlite_autoincrement=True,
 )
 sa.Index(
@@ -110,7 +128,10 @@ cron_tick = sa.Table(
     sa.CheckConstraint(_one_of("decision", "run", "skip"), name="decision"),
     sa.CheckConstraint("(decision = 'run') = (task_id IS NOT NULL)", name="a_run_has_a_task"),
     sa.CheckConstraint("(decision = 'skip') = (reason IS NOT NULL)", name="a_skip_has_a_reason"),
-    sa.CheckConstraint("through >= tick", name="range"),
+    sa.CheckConstraint("through >= tick AND count > 0", name="range"),
+    sa.CheckConstraint(
+        "decision = 'skip' OR (through = tick AND count IS NOT NULL AND count = 1)", name="a_run_is_one_instant"
+    ),
 )
 
 
@@ -156,18 +177,26 @@ def _task_columns() -> list[sa.Column[object]]:
 def _task_checks() -> list[sa.CheckConstraint]:
     """What is true of a task through its whole life."""
     return [
-        sa.CheckConstraint("priority BETWEEN -20 AND 20", name="priority"),
-        sa.CheckConstraint("stage >= 0 AND attempt >= 0", name="counts_rise"),
-        sa.CheckConstraint("failures >= 0 AND interruptions >= 0 AND failures <= attempt", name="failures_are_attempts"),
-        sa.CheckConstraint("(parent_id IS NULL) = (generation IS NULL)", name="a_child_has_a_generation"),
+        sa.CheckConstraint("stage >= 0", name="stage"),
+        sa.CheckConstraint(
+            "failures >= 0 AND interruptions >= 0 AND failures + interruptions <= attempt", name="failures_are_attempts"
+        ),
+        sa.CheckConstraint(
+            f"attempt > 0 AND {_one_of('last_outcome', *OUTCOMES)} OR last_outcome IS NULL", name="last_outcome"
+        ),
+        sa.CheckConstraint("(parent_id IS NULL) = (generation IS NULL) AND generation > 0", name="a_child_has_a_generation"),
         sa.CheckConstraint("(parent_id IS NULL) = (root_id IS NULL)", name="a_child_has_a_root"),
         sa.CheckConstraint("parent_id < id AND root_id <= parent_id", name="parents_come_first"),
-        sa.CheckConstraint("(cron_id IS NULL) = (tick IS NULL)", name="a_tick_has_an_instant"),
+        sa.CheckConstraint(
+            "(cron_id IS NULL) = (tick IS NULL) AND (cron_id IS NULL OR parent_id IS NULL)", name="a_tick_has_an_instant"
+        ),
+        sa.CheckConstraint(
+            "(children = 0) = (spawned IS NULL) AND children >= 0 AND spawned BETWEEN 1 AND attempt",
+            name="children_were_spawned",
+        ),
         sa.CheckConstraint("progress_percent BETWEEN 0 AND 100", name="percent"),
         sa.CheckConstraint("(attempt = 0) = (started_at IS NULL)", name="started_by_an_attempt"),
-        sa.CheckConstraint("timeout > 0", name="timeout"),
-        sa.CheckConstraint("max_attempts > 0", name="max_attempts"),
-        sa.CheckConstraint("backoff >= 0 AND backoff_factor >= 1 AND max_backoff >= 0", name="backoff"),
+        *_option_checks(),
     ]
 
 
@@ -184,10 +213,12 @@ task = sa.Table(
     sa.CheckConstraint(_one_of("state", "scheduled", "ready", "running", "suspended", "paused"), name="state"),
     sa.CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_has_a_worker"),
     sa.CheckConstraint("(state = 'running') = (claimed_at IS NOT NULL)", name="running_was_claimed"),
-    sa.CheckConstraint("(state = 'running') = (deadline_at IS NOT NULL)", name="running_has_a_deadline"),
-    sa.CheckConstraint("state <> 'running' OR attempt > 0", name="running_is_an_attempt"),
+    sa.CheckConstraint(
+        "(state = 'running') = (deadline_at IS NOT NULL) AND deadline_at > claimed_at", name="running_has_a_deadline"
+    ),
+    sa.CheckConstraint("state NOT IN ('running', 'suspended') OR attempt > 0", name="running_is_an_attempt"),
     sa.CheckConstraint("open_children BETWEEN 0 AND children", name="open_children"),
-    sa.CheckConstraint("open_children = 0 OR state = 'suspended'", name="waits_for_children"),
+    sa.CheckConstraint("open_children = 0 OR (state = 'suspended' AND suspend_reason IS NULL)", name="waits_for_children"),
     sa.CheckConstraint("suspend_reason IS NULL OR state = 'suspended'", name="suspend_reason"),
     sa.CheckConstraint(
         "state <> 'suspended' OR open_children > 0 OR suspend_reason IS NOT NULL", name="suspended_waits_for_something"
@@ -226,6 +257,9 @@ task_final = sa.Table(
     sa.Column("finished_at", Instant, nullable=False),
     sa.CheckConstraint(_one_of("status", "completed", "permanently_failed", "cancelled"), name="status"),
     sa.CheckConstraint("result IS NULL OR status = 'completed'", name="only_success_has_a_result"),
+    sa.CheckConstraint("error IS NOT NULL OR status <> 'permanently_failed'", name="a_failure_has_an_error"),
+    sa.CheckConstraint("attempt > 0 OR status = 'cancelled'", name="ended_by_an_attempt"),
+    sa.CheckConstraint("suspend_reason IS NULL", name="waits_for_nothing"),
     *_task_checks(),
 )
 _partial("task_final_children", task_final.c.parent_id, where="parent_id IS NOT NULL")
@@ -247,9 +281,9 @@ attempt = sa.Table(
     sa.Column("became", Name),
     sa.Column("ended_by", Id),
     sa.Column("error", sa.Text),
-    sa.CheckConstraint(
-        _one_of("outcome", "completed", "failed", "timeout", "interrupted", "suspended", "cancelled"), name="outcome"
-    ),
+    sa.CheckConstraint("attempt > 0 AND stage >= 0 AND failures BETWEEN 0 AND attempt", name="counts_rise"),
+    sa.CheckConstraint(_one_of("outcome", *OUTCOMES), name="outcome"),
+    sa.CheckConstraint(_one_of("became", "pending", "permanently_failed", "paused"), name="became"),
     sa.CheckConstraint(
         "(became IS NULL) = (outcome IN ('completed', 'suspended', 'cancelled'))",
         name="became_what_the_outcome_left_open",
@@ -284,6 +318,7 @@ stale_write = sa.Table(
     sa.Column("worker_id", Id),
     sa.Column("at", Instant, nullable=False),
     sa.Column("count", sa.Integer, nullable=False),
+    sa.CheckConstraint("fence >= 0 AND count > 0", name="counts_rise"),
 )
 
 worker = sa.Table(
@@ -305,6 +340,8 @@ worker = sa.Table(
     sa.Column("ended_by", Id),
     sa.CheckConstraint(_one_of("status", "active", "stopped", "reaped", "superseded"), name="status"),
     sa.CheckConstraint("(status = 'active') = (ended_at IS NULL)", name="active_has_not_ended"),
+    sa.CheckConstraint("ended_by IS NULL OR status IN ('reaped', 'superseded')", name="ended_by_another"),
+    sa.CheckConstraint("lease > 0 AND slots > 0", name="lease"),
     sqlite_autoincrement=True,
     postgresql_with={"fillfactor": 50},
 )

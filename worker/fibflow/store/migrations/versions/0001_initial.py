@@ -58,7 +58,9 @@ def _task_type() -> None:
         sa.Column("resource_options", sa.Text(), server_default="{}", nullable=False),
         sa.Column("suspended", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.CheckConstraint("max_concurrent_tasks > 0", name=op.f("task_type_max_concurrent_tasks")),
         sa.CheckConstraint("source IN ('code', 'resource')", name=op.f("task_type_source")),
+        *_checks_of_options("task_type"),
         sa.PrimaryKeyConstraint("id", name=op.f("task_type_pkey")),
         sa.UniqueConstraint("namespace", "name", name="task_type_by_name"),
         schema=SCHEMA,
@@ -94,6 +96,9 @@ def _cron_task() -> None:
         sa.CheckConstraint("concurrency_policy IN ('Allow', 'Forbid')", name=op.f("cron_task_concurrency_policy")),
         sa.CheckConstraint("missed_run_policy IN ('Skip', 'RunLatest')", name=op.f("cron_task_missed_run_policy")),
         sa.CheckConstraint("next_at > decided_through", name=op.f("cron_task_next_is_undecided")),
+        sa.CheckConstraint("paused OR paused_reason IS NULL", name=op.f("cron_task_paused_for_a_reason")),
+        sa.CheckConstraint("source IN ('code', 'resource')", name=op.f("cron_task_source")),
+        *_checks_of_options("cron_task"),
         sa.PrimaryKeyConstraint("id", name=op.f("cron_task_pkey")),
         sa.UniqueConstraint("namespace", "name", name="cron_task_by_name"),
         schema=SCHEMA,
@@ -116,7 +121,11 @@ def _cron_tick() -> None:
         sa.CheckConstraint("(decision = 'run') = (task_id IS NOT NULL)", name=op.f("cron_tick_a_run_has_a_task")),
         sa.CheckConstraint("(decision = 'skip') = (reason IS NOT NULL)", name=op.f("cron_tick_a_skip_has_a_reason")),
         sa.CheckConstraint("decision IN ('run', 'skip')", name=op.f("cron_tick_decision")),
-        sa.CheckConstraint("through >= tick", name=op.f("cron_tick_range")),
+        sa.CheckConstraint(
+            "decision = 'skip' OR (through = tick AND count IS NOT NULL AND count = 1)",
+            name=op.f("cron_tick_a_run_is_one_instant"),
+        ),
+        sa.CheckConstraint("through >= tick AND count > 0", name=op.f("cron_tick_range")),
         sa.PrimaryKeyConstraint("cron_id", "tick", name=op.f("cron_tick_pkey")),
         schema=SCHEMA,
     )
@@ -133,10 +142,15 @@ def _task() -> None:
         sa.Column("claimed_at", INSTANT),
         sa.Column("deadline_at", INSTANT),
         sa.CheckConstraint("(state = 'running') = (claimed_at IS NOT NULL)", name=op.f("task_running_was_claimed")),
-        sa.CheckConstraint("(state = 'running') = (deadline_at IS NOT NULL)", name=op.f("task_running_has_a_deadline")),
+        sa.CheckConstraint(
+            "(state = 'running') = (deadline_at IS NOT NULL) AND deadline_at > claimed_at",
+            name=op.f("task_running_has_a_deadline"),
+        ),
         sa.CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name=op.f("task_running_has_a_worker")),
-        sa.CheckConstraint("open_children = 0 OR state = 'suspended'", name=op.f("task_waits_for_children")),
-        sa.CheckConstraint("state <> 'running' OR attempt > 0", name=op.f("task_running_is_an_attempt")),
+        sa.CheckConstraint(
+            "open_children = 0 OR (state = 'suspended' AND suspend_reason IS NULL)", name=op.f("task_waits_for_children")
+        ),
+        sa.CheckConstraint("state NOT IN ('running', 'suspended') OR attempt > 0", name=op.f("task_running_is_an_attempt")),
         sa.CheckConstraint(
             "state <> 'suspended' OR open_children > 0 OR suspend_reason IS NOT NULL",
             name=op.f("task_suspended_waits_for_something"),
@@ -173,7 +187,12 @@ def _task_final() -> None:
         *_columns_of_a_task(),
         sa.Column("result", sa.Text()),
         sa.Column("finished_at", INSTANT, nullable=False),
+        sa.CheckConstraint("attempt > 0 OR status = 'cancelled'", name=op.f("task_final_ended_by_an_attempt")),
+        sa.CheckConstraint(
+            "error IS NOT NULL OR status <> 'permanently_failed'", name=op.f("task_final_a_failure_has_an_error")
+        ),
         sa.CheckConstraint("result IS NULL OR status = 'completed'", name=op.f("task_final_only_success_has_a_result")),
+        sa.CheckConstraint("suspend_reason IS NULL", name=op.f("task_final_waits_for_nothing")),
         sa.CheckConstraint("status IN ('completed', 'permanently_failed', 'cancelled')", name=op.f("task_final_status")),
         *_checks_of_a_task("task_final"),
         sa.PrimaryKeyConstraint("id", name=op.f("task_final_pkey")),
@@ -203,6 +222,8 @@ def _attempt() -> None:
             "(became IS NULL) = (outcome IN ('completed', 'suspended', 'cancelled'))",
             name=op.f("attempt_became_what_the_outcome_left_open"),
         ),
+        sa.CheckConstraint("attempt > 0 AND stage >= 0 AND failures BETWEEN 0 AND attempt", name=op.f("attempt_counts_rise")),
+        sa.CheckConstraint("became IN ('pending', 'permanently_failed', 'paused')", name=op.f("attempt_became")),
         sa.CheckConstraint(
             "outcome IN ('completed', 'failed', 'timeout', 'interrupted', 'suspended', 'cancelled')",
             name=op.f("attempt_outcome"),
@@ -243,6 +264,7 @@ def _stale_write() -> None:
         sa.Column("worker_id", ID),
         sa.Column("at", INSTANT, nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
+        sa.CheckConstraint("fence >= 0 AND count > 0", name=op.f("stale_write_counts_rise")),
         sa.PrimaryKeyConstraint("task_id", "fence", "verb", name=op.f("stale_write_pkey")),
         schema=SCHEMA,
     )
@@ -266,6 +288,8 @@ def _worker() -> None:
         sa.Column("ended_at", INSTANT),
         sa.Column("ended_by", ID),
         sa.CheckConstraint("(status = 'active') = (ended_at IS NULL)", name=op.f("worker_active_has_not_ended")),
+        sa.CheckConstraint("ended_by IS NULL OR status IN ('reaped', 'superseded')", name=op.f("worker_ended_by_another")),
+        sa.CheckConstraint("lease > 0 AND slots > 0", name=op.f("worker_lease")),
         sa.CheckConstraint("status IN ('active', 'stopped', 'reaped', 'superseded')", name=op.f("worker_status")),
         sa.PrimaryKeyConstraint("id", name=op.f("worker_pkey")),
         schema=SCHEMA,
@@ -330,18 +354,39 @@ def _columns_of_a_task() -> list[sa.Column[Any]]:
 def _checks_of_a_task(table: str) -> list[sa.CheckConstraint]:
     return [
         sa.CheckConstraint("(attempt = 0) = (started_at IS NULL)", name=op.f(f"{table}_started_by_an_attempt")),
-        sa.CheckConstraint("(cron_id IS NULL) = (tick IS NULL)", name=op.f(f"{table}_a_tick_has_an_instant")),
-        sa.CheckConstraint("(parent_id IS NULL) = (generation IS NULL)", name=op.f(f"{table}_a_child_has_a_generation")),
-        sa.CheckConstraint("(parent_id IS NULL) = (root_id IS NULL)", name=op.f(f"{table}_a_child_has_a_root")),
-        sa.CheckConstraint("backoff >= 0 AND backoff_factor >= 1 AND max_backoff >= 0", name=op.f(f"{table}_backoff")),
         sa.CheckConstraint(
-            "failures >= 0 AND interruptions >= 0 AND failures <= attempt", name=op.f(f"{table}_failures_are_attempts")
+            "(cron_id IS NULL) = (tick IS NULL) AND (cron_id IS NULL OR parent_id IS NULL)",
+            name=op.f(f"{table}_a_tick_has_an_instant"),
         ),
-        sa.CheckConstraint("max_attempts > 0", name=op.f(f"{table}_max_attempts")),
+        sa.CheckConstraint(
+            "(parent_id IS NULL) = (generation IS NULL) AND generation > 0", name=op.f(f"{table}_a_child_has_a_generation")
+        ),
+        sa.CheckConstraint(
+            "(children = 0) = (spawned IS NULL) AND children >= 0 AND spawned BETWEEN 1 AND attempt",
+            name=op.f(f"{table}_children_were_spawned"),
+        ),
+        sa.CheckConstraint("(parent_id IS NULL) = (root_id IS NULL)", name=op.f(f"{table}_a_child_has_a_root")),
+        sa.CheckConstraint(
+            "attempt > 0 AND last_outcome IN ('completed', 'failed', 'timeout', 'interrupted', 'suspended', 'cancelled')"
+            " OR last_outcome IS NULL",
+            name=op.f(f"{table}_last_outcome"),
+        ),
+        sa.CheckConstraint(
+            "failures >= 0 AND interruptions >= 0 AND failures + interruptions <= attempt",
+            name=op.f(f"{table}_failures_are_attempts"),
+        ),
         sa.CheckConstraint("parent_id < id AND root_id <= parent_id", name=op.f(f"{table}_parents_come_first")),
-        sa.CheckConstraint("priority BETWEEN -20 AND 20", name=op.f(f"{table}_priority")),
         sa.CheckConstraint("progress_percent BETWEEN 0 AND 100", name=op.f(f"{table}_percent")),
-        sa.CheckConstraint("stage >= 0 AND attempt >= 0", name=op.f(f"{table}_counts_rise")),
+        sa.CheckConstraint("stage >= 0", name=op.f(f"{table}_stage")),
+        *_checks_of_options(table),
+    ]
+
+
+def _checks_of_options(table: str) -> list[sa.CheckConstraint]:
+    return [
+        sa.CheckConstraint("backoff >= 0 AND backoff_factor >= 1 AND max_backoff >= 0", name=op.f(f"{table}_backoff")),
+        sa.CheckConstraint("max_attempts > 0", name=op.f(f"{table}_max_attempts")),
+        sa.CheckConstraint("priority BETWEEN -20 AND 20", name=op.f(f"{table}_priority")),
         sa.CheckConstraint("timeout > 0", name=op.f(f"{table}_timeout")),
     ]
 
