@@ -135,8 +135,8 @@ SET state = 'running', attempt = t.attempt + 1, worker_id = o.id, claimed_at = k
     started_at = coalesce(t.started_at, k.now),
     deadline_at = k.now + coalesce(t.timeout, :default_timeout),
     last_event_type = 'task_started', last_event_at = k.now
-FROM pick p, owner o, clock k
-WHERE t.id = p.id
+FROM owner o, clock k
+WHERE t.id = ANY (ARRAY(SELECT id FROM pick))
 RETURNING """ + ", ".join(f"t.{name}" for name in Claimed._fields)
 
 

@@ -156,13 +156,13 @@ class Database:
     def engine(self) -> sa.Engine:
         """For threads, and for SQLite."""
         if self.postgresql:
-            return sa.create_engine(self.url, connect_args=self._postgresql_arguments(), pool_size=self.pool_size)
+            return sa.create_engine(self.url, **self._postgresql_pool())
         return _sqlite_engine(self.url, self.clock, self.in_memory)
 
     @cached_property
     def async_engine(self) -> AsyncEngine:
         """For the event loop; PostgreSQL only."""
-        return create_async_engine(self.url, connect_args=self._postgresql_arguments(), pool_size=self.pool_size)
+        return create_async_engine(self.url, **self._postgresql_pool())
 
     @cached_property
     def _autocommit(self) -> sa.Engine:
@@ -171,6 +171,10 @@ class Database:
     @cached_property
     def _async_autocommit(self) -> AsyncEngine:
         return self.async_engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def _postgresql_pool(self) -> dict[str, Any]:
+        """Connections live for a minute or so: the plans that they keep may be older than what the tables hold."""
+        return {"connect_args": self._postgresql_arguments(), "pool_size": self.pool_size, "pool_recycle": 60}
 
     def _postgresql_arguments(self) -> dict[str, Any]:
         milliseconds = round(self.statement_timeout * 1000)

@@ -6,7 +6,9 @@ fences are moved with their results, and their attempts are written.
 
 Why the guards of that statement are join quals. The planner believes that one row has this worker, since few rows run
 when it looks; given `worker_id = :worker` it walks the running rows once for each ending, and a batch of 500 costs a
-hundred times as much. With (id, fence, worker) all taken from the array, the primary key is the only way in.
+hundred times as much. With (id, fence, worker) all taken from the array, the primary key is the only way in. And the array
+comes from sub-selects, under conditions that always hold, so that the planner expects a row of it or two whatever its
+length: a plan that a connection made on an empty table, and keeps, is then right on a full one.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ WITH owner AS MATERIALIZED (
     SELECT fibflow.fibflow_now() AS now
 ), given AS MATERIALIZED (
     SELECT g.*, owner.id AS worker_id
-    FROM owner, unnest(CAST(:ids AS bigint[]), CAST(:fences AS int[]), CAST(:results AS text[])) AS g(id, fence, result)
+    FROM owner, unnest(
+        (SELECT CAST(:ids AS bigint[])), (SELECT CAST(:fences AS int[])), (SELECT CAST(:results AS text[]))
+    ) AS g(id, fence, result)
+    WHERE g.id > 0 AND g.fence > 0
 ), gone AS (
     DELETE FROM fibflow.task t USING given
     WHERE t.id = given.id AND t.attempt = given.fence AND t.worker_id = given.worker_id
