@@ -42,7 +42,7 @@ def until(condition: Callable[[], R], seconds: float = PATIENCE) -> R:
     deadline = time.monotonic() + seconds
     while not (held := condition()):
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
+        time.sleep(0.01)
     return held
 
 
