@@ -6,8 +6,14 @@ import time
 import pytest
 
 from fibflow import App, Client, Status, resources
+from fibflow.dev import Watch
+from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_worker.runtime import Settings, Worker
 
+HEAD = "apiVersion: fibflow.dev/v1alpha1\nkind: {}\nmetadata: {{name: {}}}\nspec: {}\n"
+POOL = HEAD.format("WorkerPool", "pool", "{app: 'shop:app', image: 'shop:1'}")
+CRON = HEAD.format("CronTask", "nightly", "{taskTypeRef: {name: sweep}, schedule: '@daily'}")
+TYPE = HEAD.format("TaskType", "kept", "{suspend: true}")
 TASK_TYPE = """
 apiVersion: fibflow.dev/v1alpha1
 kind: TaskType
@@ -45,3 +51,46 @@ def test_a_task_types_limit_for_each_worker_holds_where_the_code_sets_none(datab
     asyncio.run(story())
     assert len(peaks) == len(ids)
     assert max(peaks) == 1
+
+
+def test_dev_tells_what_of_the_manifests_has_no_effect_and_what_waits(database, tmp_path):
+    file = tmp_path / "it.yaml"
+    said: list[str] = []
+    file.write_text("---\n".join((POOL, CRON, TYPE)))
+    watch = Watch(tmp_path, database, resources.read(tmp_path), said.append)
+    watch.start()
+    assert said == [
+        "applied 1 task types, 0 cron tasks, 1 worker pools",
+        "cron task nightly waits: no TaskType here and no worker has declared its type sweep yet",
+        "worker pool pool: its image shop:1 is not used here, a replica is a process",
+    ]
+    said.clear()
+    watch.look()
+    assert said == [], "it is told once"
+    database.call(declare_types, [Declaration("sweep")])
+    watch.look()
+    assert said == ["in force now: nightly"]
+    assert [cron.name for cron in Client(database).crons()] == ["nightly"]
+    said.clear()
+    file.write_text(CRON)
+    watch.look()
+    assert said == [
+        "applied 0 task types, 1 cron tasks, 0 worker pools",
+        "task type kept: no file declares it any more; what its TaskType said stays in force",
+    ]
+
+
+def test_a_manifest_that_is_wrong_leaves_the_last_good_one_in_force(database, tmp_path):
+    file = tmp_path / "it.yaml"
+    said: list[str] = []
+    file.write_text(TYPE)
+    watch = Watch(tmp_path, database, resources.read(tmp_path), said.append)
+    watch.start()
+    said.clear()
+    file.write_text(TYPE + "---\n" + TYPE.replace("kept", "other").replace("true", "perhaps"))
+    watch.look()
+    watch.look()
+    (complaint,) = said
+    assert "the last good manifests stay in force" in complaint
+    assert "spec.suspend: 'perhaps' is not of type boolean" in complaint
+    assert [kind.name for kind in Client(database).types()] == ["kept"]
