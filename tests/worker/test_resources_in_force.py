@@ -1,14 +1,18 @@
 """What resource files say, as a real worker obeys it."""
 
 import asyncio
+import subprocess
+import sys
 import time
 
 import pytest
 
 from fibflow import App, Client, Status, resources
 from fibflow.dev import Watch
+from fibflow.store.migrate import migrate
 from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_worker.runtime import Settings, Worker
+from fix_semantics import until
 
 HEAD = "apiVersion: fibflow.dev/v1alpha1\nkind: {}\nmetadata: {{name: {}}}\nspec: {}\n"
 POOL = HEAD.format("WorkerPool", "pool", "{app: 'shop:app', image: 'shop:1'}")
@@ -94,3 +98,34 @@ def test_a_manifest_that_is_wrong_leaves_the_last_good_one_in_force(database, tm
     assert "the last good manifests stay in force" in complaint
     assert "spec.suspend: 'perhaps' is not of type boolean" in complaint
     assert [kind.name for kind in Client(database).types()] == ["kept"]
+
+
+HANGING = """
+import asyncio
+from fibflow import App
+app = App()
+
+@app.task("hang", timeout=600)
+async def hang(ctx):
+    await asyncio.Event().wait()
+"""
+
+
+def test_a_pool_that_is_stopped_gives_back_what_does_not_end_within_its_drain(tmp_path):
+    (tmp_path / "hanging.py").write_text(HANGING)
+    (tmp_path / "it.yaml").write_text(HEAD.format("WorkerPool", "pool", "{app: 'hanging:app', drainSeconds: 0}"))
+    url = f"sqlite:///{tmp_path}/fibflow.db"
+    migrate(url)
+    command = [sys.executable, "-m", "fibflow", "dev", "-f", "it.yaml", "--database", url]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as dev, Client(url) as client:
+        try:
+            until(lambda: [kind.name for kind in client.types()] == ["hang"], 60)
+            task_id = client.enqueue("hang")
+            until(lambda: client.get(task_id).status is Status.RUNNING)
+            dev.terminate()
+            _, told = dev.communicate(timeout=30)
+        finally:
+            dev.kill()
+        task = client.get(task_id)
+    assert (dev.returncode, task.status, task.last_outcome, task.interruptions) == (0, Status.PENDING, "interrupted", 0)
+    assert "exit code 0" in told
