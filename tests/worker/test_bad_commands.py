@@ -1,5 +1,6 @@
 """Bad input, as a person meets it: real commands, exit code 2, one message that helps, nothing stored, no traceback."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -315,9 +316,10 @@ def test_a_worker_with_a_bad_option_does_not_register(fibflow, options, fragment
 
 def test_a_log_level_that_is_not_there_is_refused(fibflow, stored, shop, monkeypatch):
     monkeypatch.setenv("FIBFLOW_LOG_LEVEL", "loud")
-    refused(
-        fibflow("--database", f"sqlite:///{stored}", "worker", "shop:app"), "FIBFLOW_LOG_LEVEL: 'loud'", "one of DEBUG, INFO"
-    )
+    for command in (["list"], ["worker", "shop:app"]):
+        refused(
+            fibflow("--database", f"sqlite:///{stored}", *command), "'--log-level': 'loud'", "is not one of 'debug', 'info'"
+        )
 
 
 def test_dev_tells_of_an_application_that_does_not_import_and_stops_in_order(shop):
@@ -338,3 +340,16 @@ def test_dev_tells_of_an_application_that_does_not_import_and_stops_in_order(sho
     assert "app: 'shop:app' does not import: ZeroDivisionError" in text
     assert "exit code 2" in text
     assert "Traceback" not in text
+
+
+# ── what is told on the way ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_command_did_is_told_as_json_where_nobody_reads_and_on_stderr_alone(fibflow, stored, folder):
+    place = ["--database", f"sqlite:///{stored}"]
+    quiet = fibflow(*place, "pause-type", "resize")
+    told = fibflow("--log-level", "info", *place, "resume-type", "resize")
+    assert (quiet.returncode, quiet.stderr, told.returncode) == (0, b"", 0)
+    assert told.stdout == b"resume-type: resize\n"
+    (event,) = map(json.loads, told.stderr.splitlines())
+    assert (event["event"], event["type"], event["level"]) == ("type_resumed", "resize", "info")

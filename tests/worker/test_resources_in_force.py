@@ -1,13 +1,23 @@
 """What resource files say, as a real worker obeys it."""
 
 import asyncio
+import subprocess
+import sys
 import time
 
 import pytest
 
 from fibflow import App, Client, Status, resources
+from fibflow.dev import Watch
+from fibflow.store.migrate import migrate
+from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_worker.runtime import Settings, Worker
+from fix_semantics import until
 
+HEAD = "apiVersion: fibflow.dev/v1alpha1\nkind: {}\nmetadata: {{name: {}}}\nspec: {}\n"
+POOL = HEAD.format("WorkerPool", "pool", "{app: 'shop:app', image: 'shop:1'}")
+CRON = HEAD.format("CronTask", "nightly", "{taskTypeRef: {name: sweep}, schedule: '@daily'}")
+TYPE = HEAD.format("TaskType", "kept", "{suspend: true}")
 TASK_TYPE = """
 apiVersion: fibflow.dev/v1alpha1
 kind: TaskType
@@ -45,3 +55,77 @@ def test_a_task_types_limit_for_each_worker_holds_where_the_code_sets_none(datab
     asyncio.run(story())
     assert len(peaks) == len(ids)
     assert max(peaks) == 1
+
+
+def test_dev_tells_what_of_the_manifests_has_no_effect_and_what_waits(database, tmp_path):
+    file = tmp_path / "it.yaml"
+    said: list[str] = []
+    file.write_text("---\n".join((POOL, CRON, TYPE)))
+    watch = Watch(tmp_path, database, resources.read(tmp_path), said.append)
+    watch.start()
+    assert said == [
+        "applied 1 task types, 0 cron tasks, 1 worker pools",
+        "cron task nightly waits: no TaskType here and no worker has declared its type sweep yet",
+        "worker pool pool: its image shop:1 is not used here, a replica is a process",
+    ]
+    said.clear()
+    watch.look()
+    assert said == [], "it is told once"
+    database.call(declare_types, [Declaration("sweep")])
+    watch.look()
+    assert said == ["in force now: nightly"]
+    assert [cron.name for cron in Client(database).crons()] == ["nightly"]
+    said.clear()
+    file.write_text(CRON)
+    watch.look()
+    assert said == [
+        "applied 0 task types, 1 cron tasks, 0 worker pools",
+        "task type kept: no file declares it any more; what its TaskType said stays in force",
+    ]
+
+
+def test_a_manifest_that_is_wrong_leaves_the_last_good_one_in_force(database, tmp_path):
+    file = tmp_path / "it.yaml"
+    said: list[str] = []
+    file.write_text(TYPE)
+    watch = Watch(tmp_path, database, resources.read(tmp_path), said.append)
+    watch.start()
+    said.clear()
+    file.write_text(TYPE + "---\n" + TYPE.replace("kept", "other").replace("true", "perhaps"))
+    watch.look()
+    watch.look()
+    (complaint,) = said
+    assert "the last good manifests stay in force" in complaint
+    assert "spec.suspend: 'perhaps' is not of type boolean" in complaint
+    assert [kind.name for kind in Client(database).types()] == ["kept"]
+
+
+HANGING = """
+import asyncio
+from fibflow import App
+app = App()
+
+@app.task("hang", timeout=600)
+async def hang(ctx):
+    await asyncio.Event().wait()
+"""
+
+
+def test_a_pool_that_is_stopped_gives_back_what_does_not_end_within_its_drain(tmp_path):
+    (tmp_path / "hanging.py").write_text(HANGING)
+    (tmp_path / "it.yaml").write_text(HEAD.format("WorkerPool", "pool", "{app: 'hanging:app', drainSeconds: 0}"))
+    url = f"sqlite:///{tmp_path}/fibflow.db"
+    migrate(url)
+    command = [sys.executable, "-m", "fibflow", "dev", "-f", "it.yaml", "--database", url]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as dev, Client(url) as client:
+        try:
+            until(lambda: [kind.name for kind in client.types()] == ["hang"], 60)
+            task_id = client.enqueue("hang")
+            until(lambda: client.get(task_id).status is Status.RUNNING)
+            dev.terminate()
+            _, told = dev.communicate(timeout=30)
+        finally:
+            dev.kill()
+        task = client.get(task_id)
+    assert (dev.returncode, task.status, task.last_outcome, task.interruptions) == (0, Status.PENDING, "interrupted", 0)
+    assert "exit code 0" in told

@@ -20,6 +20,7 @@ from fibflow import cli_output as output
 from fibflow.cli_cron import cron
 from fibflow.cli_program import Place, connected, located, reading, run
 from fibflow.errors import InvalidInput
+from fibflow.logs import LEVELS, configure
 from fibflow.model import FINAL, Json, Outcome, Page, Status
 
 T = TypeVar("T")
@@ -32,13 +33,17 @@ placed = click.make_pass_decorator(Place, ensure=True)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fibflow")
+@click.option("--log-level", envvar="FIBFLOW_LOG_LEVEL", type=click.Choice(LEVELS, False), help="What to tell on stderr.")
 @located
-def commands() -> None:
+def commands(log_level: str | None) -> None:
     """Durable tasks, workflows and cron on PostgreSQL or SQLite.
 
     Exit codes: 0 done; 1 the database or something else of fibflow failed; 2 bad input: a wrong value or option, an
     unknown id, a verb that the task's status does not allow, a database that is not there or not migrated.
     """
+    configure(log_level or "WARNING")
+    if log_level is not None:  # for the workers that this command becomes or starts
+        os.environ["FIBFLOW_LOG_LEVEL"] = log_level
 
 
 def main() -> NoReturn:

@@ -13,6 +13,8 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 STEPS: list[Processor] = [
     structlog.stdlib.filter_by_level,
     structlog.stdlib.add_logger_name,

@@ -15,8 +15,8 @@ import click
 
 from fibflow import encoding
 from fibflow.app import App
-from fibflow.errors import AppImportError, FibflowError, InvalidInput, one_line, sentence, shown
-from fibflow.logs import configure
+from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
+from fibflow.logs import LEVELS, configure
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
 from fibflow.store.sqlite_file import check_file
@@ -25,7 +25,6 @@ from fibflow_worker.serving import serve
 from fibflow_worker.settings import Settings
 
 LONGEST_CAUSE = 300
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @click.command()
@@ -38,13 +37,14 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 @click.option("--heartbeat-interval", default=5.0, show_default=True, type=click.FloatRange(0.05))
 @click.option("--lease", default=30.0, show_default=True, type=click.FloatRange(0.1))
 @click.option("--drain", default=30.0, show_default=True, type=click.FloatRange(0))
+@click.option("--log-level", envvar="FIBFLOW_LOG_LEVEL", default="INFO", show_default=True, type=click.Choice(LEVELS, False))
 @click.option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
-def main(app: str, database: str, namespace: str, exit_with_parent: bool, **settings: Any) -> None:
+def main(app: str, database: str, namespace: str, log_level: str, exit_with_parent: bool, **settings: Any) -> None:
     """Serve the task types of APP (module:attribute) until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
+    configure(log_level)
     try:
-        configure(_log_level())
         asyncio.run(serve(Worker(load(app), _database(database, namespace), Settings(**settings))))
     except FibflowError as error:
         click.echo(f"fibflow worker: {one_line(sentence(error))}", err=True)
@@ -56,13 +56,6 @@ def _exit_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-def _log_level() -> str:
-    level = os.environ.get("FIBFLOW_LOG_LEVEL", "INFO")
-    if level.upper() not in LEVELS:
-        raise InvalidInput("FIBFLOW_LOG_LEVEL", level, f"is not one of {', '.join(LEVELS)}")
-    return level.upper()
 
 
 def _database(url: str, namespace: str) -> Database:

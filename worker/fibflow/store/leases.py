@@ -86,6 +86,8 @@ def _make_room(session: Session, pod_id: str | None, moment: int, supersede: boo
         raise WorkerLost(f"worker {alive[0]} of pod {pod_id} is active")
     superseded = list(former) if supersede else []
     _end_workers(session, superseded, "superseded", moment, None)
+    for worker_id in superseded:
+        log.info("worker_superseded", worker_id=worker_id, pod_id=pod_id)
     return superseded + _reap(session, moment, None)
 
 
@@ -136,6 +138,7 @@ def _set_paused(session: Session, worker_id: int, paused: bool) -> None:
     named = sa.and_(worker.c.id == worker_id, worker.c.namespace == session.namespace, worker.c.status == "active")
     if session.connection.execute(sa.update(worker).where(named).values(paused=paused)).rowcount == 0:
         raise NotFound("active worker", worker_id)
+    log.info("worker_paused" if paused else "worker_resumed", worker_id=worker_id)
 
 
 @write
@@ -227,4 +230,7 @@ def time_out_overdue(session: Session, by: int) -> int:
     rows = session.connection.execute(query).mappings().all()
     error = "timed out: its worker did not settle it in time"
     endings = [_ending(row, Outcome.TIMEOUT, after=after_failure(facts_of(row)), error=error, ended_by=by) for row in rows]
-    return len(end_attempts(session, endings))
+    late = end_attempts(session, endings)
+    for task_id, fence in sorted(late):
+        log.info("task_timeout", task_id=task_id, attempt=fence, by=by, error=error)
+    return len(late)

@@ -41,7 +41,7 @@ A_MINUTE = 60 * SECOND
 @read
 def look(session: Session, type_ids: Sequence[int]) -> Outlook:
     """One cheap SELECT that tells an idle worker what there is to do. It writes nothing."""
-    row = session.connection.execute(LOOK, {"types": list(type_ids)}).one()
+    row = session.connection.execute(LOOK, {"types": list(type_ids), "namespace": session.namespace}).one()
     nexts = [at for at in (row.next_task, row.next_tick) if at is not None]
     due_in = min([at - row.now for at in nexts] + [A_MINUTE])
     return Outlook(
@@ -61,7 +61,7 @@ LOOK = sa.select(
     sa.exists(sa.select(task.c.id).where(task.c.state == READY, _of_types, task.c.type_id.in_(_running_types))).label("ready"),
     sa.select(sa.func.min(task.c.run_at)).where(task.c.state == sa.text("'scheduled'")).scalar_subquery().label("next_task"),
     sa.select(sa.func.min(cron_task.c.next_at))
-    .where(sa.text("NOT cron_task.paused AND NOT cron_task.suspended"))
+    .where(sa.text("NOT cron_task.paused AND NOT cron_task.suspended"), cron_task.c.namespace == sa.bindparam("namespace"))
     .scalar_subquery()
     .label("next_tick"),
     sa.select(sa.func.min(worker.c.expires_at))

@@ -15,10 +15,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from fibflow import encoding
 from fibflow.errors import NotFound, UnknownTaskType
+from fibflow.logs import logger
 from fibflow.model import Options, TaskType
 from fibflow.store.clock import micros, seconds
 from fibflow.store.database import Session, read, write
 from fibflow.store.tables import task_type
+
+log = logger(__name__)
 
 DURATIONS = ("timeout", "backoff", "max_backoff")
 OPTION_NAMES = ("timeout", "max_attempts", "backoff", "backoff_factor", "max_backoff", "priority")
@@ -125,6 +128,7 @@ def _set_paused(session: Session, name: str, paused: bool) -> None:
     named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
     if session.connection.execute(sa.update(task_type).where(named).values(paused=paused)).rowcount == 0:
         raise NotFound("task type", name)
+    log.info("type_paused" if paused else "type_resumed", type=name, namespace=session.namespace)
 
 
 @read
