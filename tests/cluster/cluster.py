@@ -1,0 +1,90 @@
+"""The cluster: a control plane, its nodes and a database, started and stopped as one.
+
+Everything of it is in one folder and in the namespaces of its machines; `stop` ends the machines, takes the folder away
+and leaves nothing. A second cluster in another folder does not meet it.
+"""
+
+import shutil
+from pathlib import Path
+
+from . import images, network, postgres, programs
+from .access import Access
+from .control import MASTERS, ControlPlane
+from .machine import Machine
+from .node import Node
+
+
+class Cluster(Access):
+    """The cluster in `folder`, of so many nodes."""
+
+    def __init__(self, folder: Path, nodes: int = 2) -> None:
+        self.folder = folder.resolve()
+        self.commands = self.folder / "bin"
+        self.control = ControlPlane(self.folder / "control")
+        self.nodes = [Node(number, self.folder / f"node{number}", self.control) for number in range(1, nodes + 1)]
+        super().__init__(self.folder / "kubeconfig", (str(self.commands / "kubectl"),))
+        self.postgres = postgres.Postgres(self.control.machine, self.folder / "postgres", _postgres_programs())
+
+    def start(self, postgres_settings: dict[str, str] | None = None) -> None:
+        """Start it afresh; return when its nodes are Ready. What a former one in the folder left is removed first."""
+        remove(self.folder)
+        programs.link(self.commands)
+        try:
+            self._start(postgres_settings)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it; nothing is left."""
+        remove(self.folder)
+
+    def load_image(self, folder: Path, name: str, context: Path | None = None) -> str:
+        """Build the image of a folder with a Dockerfile, give it to every node, and return its reference."""
+        reference, archive = images.of(folder, name, context)
+        for node in self.nodes:
+            node.import_image(archive)
+        return reference
+
+    def node_of(self, pod: str, namespace: str = "default") -> Node:
+        """The node that a pod runs on."""
+        name = self.field(".spec.nodeName", f"pod/{pod}", namespace=namespace)
+        return next(node for node in self.nodes if node.name == name)
+
+    def container_of(self, pod: str, namespace: str = "default") -> str:
+        """The id of a pod's first container, as its node's containerd knows it."""
+        return self.field(".status.containerStatuses[0].containerID", f"pod/{pod}", namespace=namespace).rpartition("/")[2]
+
+    def _start(self, postgres_settings: dict[str, str] | None) -> None:
+        self.control.start()
+        self.api_port = self.control.relay("api", network.API)
+        server = f"https://127.0.0.1:{self.api_port}"
+        self.control.authority.kubeconfig(self.kubeconfig, server, "admin", MASTERS)
+        for node in self.nodes:
+            node.start()
+        self._introduce_nodes()
+        self.postgres.start(postgres_settings)
+        self.postgres_port = self.control.relay("postgres", network.DATABASE)
+        names = [f"node/{node.name}" for node in self.nodes]
+        self.wait("create", *names)
+        self.wait("condition=Ready", *names)
+
+    def _introduce_nodes(self) -> None:
+        for node in self.nodes:
+            node.import_image(images.pause())
+            for other in self.nodes:
+                network.introduce(node.machine, node.number, other.number)
+
+
+def remove(folder: Path) -> None:
+    """End the machines of the cluster in `folder`, nodes first, and remove it; also one that another process started."""
+    for place in sorted(folder.resolve().glob("*/init"), reverse=True):
+        Machine(place.parent.name, place.parent).kill()
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _postgres_programs() -> Path:
+    if (found := postgres.find()) is None:
+        raise FileNotFoundError("no PostgreSQL server programs are installed")
+    return found

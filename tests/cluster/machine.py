@@ -1,0 +1,132 @@
+"""A machine: its own network, mounts, processes, host name and IPC, on the one kernel that is here.
+
+Its first process is `pause`, which reaps; ending that ends every process of the machine at once, and with the last of
+them go its mounts and its network. The machine sees the file system it was started on, under covers: what it writes
+to /etc and /var goes to its own folder, and /run is its own. It has a network, but no cable: that is network.py.
+"""
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import cgroups
+
+NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc")
+COVERS = """
+mount --make-rshared /
+hostname "$1"
+mount -t tmpfs -o mode=755 tmpfs /run
+for name in etc var; do
+    mount -t overlay -o "lowerdir=/$name,upperdir=$2/$name,workdir=$2/work-$name" overlay "/$name"
+done
+mkdir -p /run/netns
+ip link set lo up
+"""
+# In the background and out of our hands: what is started is adopted by the machine's first process.
+DETACH = 'log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null & echo $!'
+
+
+class Machine:
+    """One machine of that name, whose files are in `folder`; it may be up already, started by another process of ours."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.cgroup = cgroups.name(folder)
+        self._commands: dict[str, tuple[Sequence[str], Sequence[int]]] = {}
+
+    def boot(self, pause: Path, hosts: str, resolv: str) -> None:
+        """Make the namespaces; `hosts` and `resolv` are what /etc/hosts and /etc/resolv.conf say there."""
+        for part in ("etc", "var", "work-etc", "work-var", "log", "pid"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        (self.folder / "etc/hosts").write_text(hosts)
+        (self.folder / "etc/resolv.conf").write_text(resolv)
+        cgroups.create(self.cgroup)
+        self._first_process(pause)
+        self.run("sh", "-ec", COVERS, "sh", self.name, str(self.folder))
+
+    def run(self, *command: str, text: str | None = None) -> str:
+        """Run a command in the machine to its end and return what it printed; a failure says what it complained of."""
+        done = subprocess.run(self.inside(*command), input=text, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{self.name}: {' '.join(command[:6])}: exit {done.returncode}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def inside(self, *command: str) -> list[str]:
+        """The command line that runs a command in the machine."""
+        return ["nsenter", "--target", str(self.pid), *NAMESPACES, "--wdns=/", "--", *command]
+
+    def start(self, daemon: str, *command: str, descriptors: Sequence[int] = ()) -> None:
+        """Start a daemon; its log is log/DAEMON.log. It inherits the file descriptors that are named."""
+        log = self.folder / "log" / f"{daemon}.log"
+        detached = self.inside("sh", "-c", DETACH, "sh", str(log), *command)
+        pid = subprocess.run(detached, check=True, stdout=subprocess.PIPE, text=True, pass_fds=descriptors).stdout
+        self._pid_file(daemon).write_text(pid)
+        self._commands[daemon] = (command, descriptors)
+
+    def stop(self, daemon: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """Send a daemon of this machine a signal, by default the one that nothing survives."""
+        self.run("kill", f"-{how.value}", self._pid_file(daemon).read_text().strip())
+
+    def restart(self, daemon: str) -> None:
+        """Start a daemon again as this process has started it before."""
+        command, descriptors = self._commands[daemon]
+        self.start(daemon, *command, descriptors=descriptors)
+
+    def kill(self) -> None:
+        """End every process of the machine at once, as a power cut does, and take its cgroups away."""
+        if self.up:
+            _end(self.pid)
+        (self.folder / "init").unlink(missing_ok=True)
+        cgroups.remove(self.cgroup)
+
+    @property
+    def up(self) -> bool:
+        """Whether the machine's first process runs; another process may have its number by now."""
+        try:
+            return str(self.folder).encode() in Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    @property
+    def pid(self) -> int:
+        """The machine's first process, by its number out here."""
+        return int((self.folder / "init").read_text())
+
+    def _first_process(self, pause: Path) -> None:
+        unshare = ["unshare", *NAMESPACES, "--fork", "--mount-proc", "--propagation", "private"]
+        # Its parent outside is a shell that is gone at once, so that nobody here has to wait for it.
+        script = '"$@" & echo $!'
+        command = ["sh", "-c", script, "sh", "setsid", *unshare, str(pause), str(self.folder)]
+        with (
+            (self.folder / "log/init.log").open("w") as log,
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True) as started,
+        ):
+            assert started.stdout is not None
+            parent = int(started.stdout.readline())
+            if started.stdout.readline().strip() != "ready":
+                raise RuntimeError(f"{self.name}: no namespaces: does the kernel let root make them?")
+        (self.folder / "init").write_text(_only_child(parent))
+
+    def _pid_file(self, daemon: str) -> Path:
+        return self.folder / "pid" / daemon
+
+
+def _only_child(pid: int) -> str:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
+
+
+def _end(pid: int) -> None:
+    """Kill a process that need not be our child, and wait until the kernel is done with it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        select.select([descriptor], [], [], 30)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,105 @@
+"""The programs of a cluster: built from Go modules at the versions of go/go.mod, or Debian's packages.
+
+One module for all of them, so that they share what they depend on and its build. It knows how to build and where the
+results are; what they are called with is said where they are started.
+"""
+
+import os
+import shutil
+import subprocess
+from functools import cache as once
+from pathlib import Path
+
+from . import cache
+
+SOURCES = Path(__file__).parent / "go"
+KUBERNETES = "1.34.4"
+VERSION = "k8s.io/component-base/version"
+LINK = f"-s -w -X {VERSION}.gitVersion=v{KUBERNETES} -X {VERSION}.gitMajor=1 -X {VERSION}.gitMinor=34"
+PACKAGES = {
+    "pause": "./pause",
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "coredns": "github.com/coredns/coredns",
+    "helm": "helm.sh/helm/v3/cmd/helm",
+    "kube": ".",
+}
+# Debian's package and a file of it that we run.
+DEBIAN = {
+    "containerd": "/usr/bin/containerd",
+    "runc": "/usr/sbin/runc",
+    "containernetworking-plugins": "/usr/lib/cni/bridge",
+    "iptables": "/usr/sbin/iptables",
+    "conntrack": "/usr/sbin/conntrack",
+    "iproute2": "/usr/sbin/ip",
+    "openssl": "/usr/bin/openssl",
+    "buildah": "/usr/bin/buildah",
+    "mmdebstrap": "/usr/bin/mmdebstrap",
+}
+
+
+def build() -> None:
+    """Make what is missing, one after the other, saying so."""
+    install(missing())
+    for name in PACKAGES:
+        program(name, build=True)
+
+
+def program(name: str, build: bool = False) -> Path:
+    """Where a program of ours is; FileNotFoundError if it is not built."""
+    sources = (_module(), PACKAGES[name], LINK)
+    return cache.entry(name, sources, lambda path: _compile(name, path), build=build)
+
+
+def link(folder: Path) -> None:
+    """A folder with the commands that a person uses, for the PATH."""
+    folder.mkdir(parents=True)
+    (folder / "kubectl").symlink_to(program("kube"))
+    (folder / "helm").symlink_to(program("helm"))
+
+
+def built() -> bool:
+    """Whether every program of ours is there."""
+    try:
+        return all(program(name) for name in PACKAGES)
+    except FileNotFoundError:
+        return False
+
+
+def missing() -> list[str]:
+    """Debian's packages that are not here."""
+    return [package for package, file in DEBIAN.items() if not Path(file).exists()]
+
+
+def install(packages: list[str]) -> None:
+    """Install Debian packages, without starting any service."""
+    if packages:
+        print(f"cluster: installing {', '.join(packages)} by apt", flush=True)
+        apt = [shutil.which("apt-get") or "apt-get", "-qq", "-y"]
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        subprocess.run([*apt, "update"], check=True, env=environment)
+        command = [*apt, "install", "--no-install-recommends", *packages]
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+@once
+def _module() -> list[Path]:
+    return [path for path in sorted(SOURCES.rglob("*")) if path.is_file()]
+
+
+def _compile(name: str, path: Path) -> None:
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false -p=2"}
+    command = ["nice", "-n", "15", "go", "build", "-v", "-ldflags", LINK, "-o", str(path), PACKAGES[name]]
+    with subprocess.Popen(command, cwd=SOURCES, env=environment, stderr=subprocess.PIPE, text=True) as build:
+        said = _report(name, build)
+    if build.returncode != 0:
+        raise RuntimeError(f"{name} was not built:\n" + "\n".join(said[-20:]))
+
+
+def _report(name: str, build: "subprocess.Popen[str]") -> list[str]:
+    """Say how far it is, a line for each hundred packages; what the compiler said comes back."""
+    said = []
+    for line in build.stderr or ():
+        said.append(line.rstrip())
+        if len(said) % 100 == 0:
+            print(f"cluster: {name}: {len(said)} packages, now {said[-1]}", flush=True)
+    return said

@@ -1,0 +1,60 @@
+"""A Kubernetes for the tests: our own, started once a run, or the one that KUBECONFIG names.
+
+A test that takes `cluster` runs on either. One that takes `own_cluster` needs what only ours can do (its nodes, its
+database, images without a registry) and is skipped on another. Where no cluster can be had, all of them are skipped
+for one reason, said in one line; with CI=true that is a failure instead. How it is made is the story of tests/cluster.
+"""
+
+import fcntl
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cluster import Access, Cluster, lacking
+
+FOLDER = Path(__file__).parents[1] / "build" / "test-cluster"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Access:
+    """The cluster of this run: our own or another."""
+    if kubeconfig := os.environ.get("KUBECONFIG"):
+        return Access(Path(kubeconfig), (shutil.which("kubectl") or "kubectl",))
+    started: Cluster = request.getfixturevalue("own_cluster")
+    return started
+
+
+@pytest.fixture(scope="session")
+def own_cluster() -> Iterator[Cluster]:
+    """Our own cluster of two nodes, with its database."""
+    if os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG is set: this needs the nodes and the database of a cluster of our own")
+    if reason := lacking():
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(f"no cluster here: {reason}")
+    with _alone():
+        started = Cluster(FOLDER)
+        started.start()
+        yield started
+        started.stop()
+
+
+@pytest.fixture
+def namespace(cluster: Access) -> Iterator[str]:
+    """A fresh namespace, deleted at the end."""
+    with cluster.namespace(f"test-{os.getpid()}-{next(_numbers)}") as name:
+        yield name
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two runs in one tree take turns: they would take each other's cluster away."""
+    FOLDER.parent.mkdir(exist_ok=True)
+    with (FOLDER.parent / "test-cluster.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
