@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from cluster import Access, Cluster, lacking
+from cluster.certificates import Authority
+from cluster.proxy import Proxy
 
 FOLDER = Path(__file__).parents[1] / "build" / "test-cluster"
 _numbers = itertools.count(1)
@@ -49,6 +51,15 @@ def namespace(cluster: Access) -> Iterator[str]:
     """A fresh namespace, deleted at the end."""
     with cluster.namespace(f"test-{os.getpid()}-{next(_numbers)}") as name:
         yield name
+
+
+@pytest.fixture
+def proxy(cluster: Access, tmp_path: Path) -> Iterator[Proxy]:
+    """A proxy in front of the API server, to make faults and to see calls; our own cluster's pods reach it, too."""
+    own = cluster if isinstance(cluster, Cluster) else None
+    authority = own.control.authority if own else Authority(tmp_path / "authority")
+    with Proxy(cluster.api.configuration, authority, own.control.machine if own else None) as serving:
+        yield serving
 
 
 @contextmanager

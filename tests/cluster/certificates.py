@@ -45,7 +45,7 @@ class Authority:
 
     def kubeconfig(self, path: Path, server: str, user: str, groups: tuple[str, ...] = ()) -> Path:
         """Write a kubeconfig for a user of that name in these groups."""
-        certificate, key = self.issue(path.name, user, groups)
+        certificate, key = self.issue("-".join(("client", user, *groups)), user, groups)
         credentials = {"client-certificate-data": _inline(certificate), "client-key-data": _inline(key)}
         cluster = {"server": server, "certificate-authority-data": _inline(self.certificate)}
         document = {

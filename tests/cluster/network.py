@@ -3,11 +3,13 @@
 Nothing of it leaves the machines: none has a way out, and the network of the machine that we are on stays as it is.
 """
 
+import contextlib
 import ctypes
 import os
 import socket
 import subprocess
-import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
 from .machine import Machine
@@ -16,7 +18,8 @@ CONTROL = "10.87.0.1"  # etcd, the API server, DNS and the database are there
 SERVICES = "10.96.0.0/16"
 PODS = "10.88.0.0/16"
 API_SERVICE = "10.96.0.1"
-API, DATABASE, PROXIES = 6443, 5432, "7000:7099"
+API, DATABASE = 6443, 5432
+PROXIES = range(7000, 7100)  # where proxies in front of the API server listen
 BRIDGE = "cables"
 
 
@@ -24,7 +27,7 @@ class Direction(Enum):
     """What of a node can be cut off: all of it, its way to the API server, or its way to the database."""
 
     CABLE = "cable"
-    API = f"{API},{PROXIES}"
+    API = f"{API},{PROXIES[0]}:{PROXIES[-1]}"
     DATABASE = f"{DATABASE}"
 
 
@@ -86,19 +89,14 @@ def heal(control: Machine, node: Machine, direction: Direction) -> None:
         node.run("sh", "-ec", "\n".join(_rules("-D", direction)))
 
 
-def listen(machine: Machine, address: str, port: int) -> socket.socket:
-    """A listening socket in the machine's network, served by us who are outside of it."""
+def listen(machine: Machine, address: str, ports: Iterable[int]) -> socket.socket:
+    """A listening socket in the machine's network, on the first port that is free, served by us who are outside of it."""
     # A socket stays in the network that its thread was in when it was made; the thread is made for this and goes.
-    made: list[socket.socket] = []
-    thread = threading.Thread(target=lambda: made.append(_listen_inside(machine.pid, address, port)))
-    thread.start()
-    thread.join()
-    if not made:
-        raise OSError(f"cannot listen on {address}:{port} in {machine.name}")
-    return made[0]
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_listen_inside, machine.pid, address, ports).result()
 
 
-def _listen_inside(pid: int, address: str, port: int) -> socket.socket:
+def _listen_inside(pid: int, address: str, ports: Iterable[int]) -> socket.socket:
     libc = ctypes.CDLL(None, use_errno=True)
     namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
     try:
@@ -106,7 +104,10 @@ def _listen_inside(pid: int, address: str, port: int) -> socket.socket:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         os.close(namespace)
-    return socket.create_server((address, port), backlog=512)
+    for port in ports:
+        with contextlib.suppress(OSError):
+            return socket.create_server((address, port), backlog=512)
+    raise OSError(f"no port of {ports} is free at {address}")
 
 
 def _rules(verb: str, direction: Direction) -> list[str]:

@@ -6,20 +6,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cluster import Access, Cluster
+from cluster import Access
 from e2e import pods
 
-PROBE = Path(__file__).parent / "probe"
 CRDS = sorted((Path(__file__).parents[2] / "crds").glob("*.yaml"))
 PODS_DATABASE = "import psycopg; print(psycopg.connect('{url}').execute('SELECT 6 * 7').fetchone()[0])"
 ASK = "import urllib.request; print(urllib.request.urlopen('http://{host}/', timeout=20).status)"
 SLEEP = "import signal; signal.pause()"
-
-
-@pytest.fixture(scope="session")
-def image(own_cluster: Cluster) -> str:
-    """An image with Python and a PostgreSQL driver, on every node."""
-    return own_cluster.load_image(PROBE, "probe")
 
 
 def run(cluster: Access, namespace: str, name: str, image: str, text: str) -> str:
