@@ -5,7 +5,8 @@ tested on it: the folder can be taken into a project of its own.
 """
 
 from .access import Access
-from .cluster import Cluster
-from .means import Unfit, lacking
+from .cluster import Cluster, remove
+from .means import lacking
+from .waiting import until
 
-__all__ = ["Access", "Cluster", "Unfit", "lacking"]
+__all__ = ["Access", "Cluster", "lacking", "remove", "until"]

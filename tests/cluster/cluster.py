@@ -31,7 +31,8 @@ class Cluster(Access):
         programs.link(self.commands)
         try:
             self._start(postgres_settings)
-        except BaseException:
+        except BaseException as failure:
+            failure.add_note(self._last_words())
             self.stop()
             raise
 
@@ -62,18 +63,17 @@ class Cluster(Access):
         self.control.authority.kubeconfig(self.kubeconfig, server, "admin", MASTERS)
         for node in self.nodes:
             node.start()
-        self._introduce_nodes()
+            node.import_image(images.pause())
         self.postgres.start(postgres_settings)
         self.postgres_port = self.control.relay("postgres", network.DATABASE)
         names = [f"node/{node.name}" for node in self.nodes]
         self.wait("create", *names)
         self.wait("condition=Ready", *names)
 
-    def _introduce_nodes(self) -> None:
-        for node in self.nodes:
-            node.import_image(images.pause())
-            for other in self.nodes:
-                network.introduce(node.machine, node.number, other.number)
+    def _last_words(self) -> str:
+        """The end of each daemon's log, for whoever has to find out why it did not start."""
+        logs = sorted(self.folder.glob("*/log/*.log"))
+        return "\n".join(f"--- {log.relative_to(self.folder)}\n{log.read_text()[-500:]}" for log in logs)
 
 
 def remove(folder: Path) -> None:

@@ -55,6 +55,12 @@ class Machine:
             raise RuntimeError(f"{self.name}: {' '.join(command[:6])}: exit {done.returncode}: {done.stderr or done.stdout}")
         return done.stdout
 
+    def show(self, folder: Path, at: str) -> None:
+        """Let the machine see a folder at another place, too, which it may make."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run("mkdir", "-p", at)
+        self.run("mount", "--bind", str(folder), at)
+
     def inside(self, *command: str) -> list[str]:
         """The command line that runs a command in the machine."""
         return ["nsenter", "--target", str(self.pid), *NAMESPACES, "--wdns=/", "--", *command]

@@ -10,10 +10,6 @@ from collections.abc import Iterator
 from . import postgres, programs
 
 
-class Unfit(Exception):
-    """A cluster cannot be had here; the message says why, in one line."""
-
-
 def lacking() -> str | None:
     """The first thing that stands in the way of a cluster of our own, or None."""
     return next(_obstacles(), None)

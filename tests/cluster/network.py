@@ -40,37 +40,33 @@ def pods_of(number: int) -> str:
 
 
 def lay_bridge(control: Machine) -> None:
-    """The control machine's end of all cables."""
+    """The control machine's end of all cables; it is the router between the nodes' pods, too."""
     script = f"""
         ip link add {BRIDGE} type bridge
         ip address add {CONTROL}/24 dev {BRIDGE}
         ip link set {BRIDGE} up
         ip route add unreachable default
+        sysctl -qw net.ipv4.ip_forward=1
     """
     control.run("sh", "-ec", script)
 
 
 def lay_cable(control: Machine, node: Machine, number: int) -> None:
-    """A cable from a node to the control machine, and the routes at both ends."""
+    """A cable from a node to the control machine, and the routes at both ends; a node that was killed gets a new one."""
     ends = ("eth0", "netns", str(node.pid), "type", "veth", "peer", "name", node.name, "netns", str(control.pid))
     _ip("link", "add", *ends)
     control.run("ip", "link", "set", node.name, "master", BRIDGE, "up")
-    control.run("ip", "route", "add", pods_of(number), "via", node_address(number))
+    control.run("ip", "route", "replace", pods_of(number), "via", node_address(number))
     # Service addresses are nobody's: without a route the node's own packets to them would not get as far as kube-proxy's rules.
     script = f"""
         ip address add {node_address(number)}/24 dev eth0
         ip link set eth0 up
         ip route add {SERVICES} dev eth0
+        ip route add {PODS} via {CONTROL}
         ip route add unreachable default
         sysctl -qw net.ipv4.ip_forward=1
     """
     node.run("sh", "-ec", script)
-
-
-def introduce(node: Machine, number: int, other: int) -> None:
-    """Tell a node the way to another node's pods."""
-    if number != other:
-        node.run("ip", "route", "replace", pods_of(other), "via", node_address(other))
 
 
 def cut(control: Machine, node: Machine, direction: Direction) -> None:

@@ -122,8 +122,9 @@ class Node:
             "kubeconfig": self.control.kubeconfig(self.name, f"system:node:{self.name}", ("system:nodes",)),
             "hostname-override": self.name,
             "node-ip": self.address,
-            "root-dir": self.folder / "kubelet",
         }
+        # On the disk, under the name that is short enough for the sockets in it.
+        self.machine.show(self.folder / "kubelet", "/var/lib/kubelet")
         self.control.start_kubernetes(self.machine, "kubelet", options)
 
     def _kubelet_settings(self) -> dict[str, object]:
