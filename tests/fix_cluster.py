@@ -35,10 +35,7 @@ def cluster(request: pytest.FixtureRequest) -> Access:
 @pytest.fixture(scope="session")
 def own_cluster() -> Iterator[Cluster]:
     """Our own cluster of two nodes, with its database."""
-    if os.environ.get("KUBECONFIG"):
-        pytest.skip("KUBECONFIG is set: this needs the nodes and the database of a cluster of our own")
-    if reason := lacking():
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(f"no cluster here: {reason}")
+    leave_out()
     with _alone():
         started = Cluster(FOLDER)
         started.start()
@@ -60,6 +57,17 @@ def proxy(cluster: Access, tmp_path: Path) -> Iterator[Proxy]:
     authority = own.control.authority if own else Authority(tmp_path / "authority")
     with Proxy(cluster.api.configuration, authority, own.control.machine if own else None) as serving:
         yield serving
+
+
+def leave_out() -> None:
+    """Skip the test, or fail it where everything is to be shown, if a cluster of our own cannot be had."""
+    if os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG is set: this needs the nodes and the database of a cluster of our own")
+    if not (reason := lacking()):
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"a cluster is needed with CI=true: {reason}")
+    pytest.skip(f"no cluster can be had here: {reason}")
 
 
 @contextmanager

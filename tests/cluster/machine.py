@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import cgroups
+from .waiting import until
 
 NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc")
 COVERS = """
@@ -73,9 +74,19 @@ class Machine:
         self._pid_file(daemon).write_text(pid)
         self._commands[daemon] = (command, descriptors)
 
+    def send(self, daemon: str, signal_: signal.Signals) -> None:
+        """Send a daemon of this machine a signal."""
+        self.run("kill", f"-{signal_.value}", self._pid_file(daemon).read_text().strip())
+
     def stop(self, daemon: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Send a daemon of this machine a signal, by default the one that nothing survives."""
-        self.run("kill", f"-{how.value}", self._pid_file(daemon).read_text().strip())
+        """End a daemon, by default by the signal that nothing survives; return when it has ended."""
+        self.send(daemon, how)
+        until(lambda: not self.runs(daemon), 30, f"{daemon} ends")
+
+    def runs(self, daemon: str) -> bool:
+        """Whether the daemon's process is there."""
+        pid = self._pid_file(daemon).read_text().strip()
+        return subprocess.run(self.inside("kill", "-0", pid), capture_output=True).returncode == 0
 
     def restart(self, daemon: str) -> None:
         """Start a daemon again as this process has started it before."""

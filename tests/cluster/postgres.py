@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 from . import network
@@ -57,11 +58,11 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop it in good order: open transactions are rolled back, connections are ended."""
-        self._end(signal.SIGINT)
+        self.machine.stop("postgres", signal.SIGINT)
 
     def crash(self) -> None:
         """Stop it as a failure would: the next start recovers from the log."""
-        self._end(signal.SIGQUIT)
+        self.machine.stop("postgres", signal.SIGQUIT)
 
     def restart(self) -> None:
         """Start it again after a stop or a crash; return when it answers."""
@@ -74,19 +75,11 @@ class Postgres:
         self._wait_until_it_answers()
 
     def _wait_until_it_answers(self) -> None:
-        until(lambda: self._asks("pg_isready", "-h", network.CONTROL), 30, "PostgreSQL answers")
+        until(self._answers, 30, "PostgreSQL answers")
 
-    def _asks(self, program: str, *arguments: str) -> bool:
-        try:
-            self.machine.run(str(self.programs / program), *arguments)
-        except RuntimeError:
-            return False
-        return True
-
-    def _end(self, how: signal.Signals) -> None:
-        pid_file = self.folder / "cluster/postmaster.pid"
-        self.machine.stop("postgres", how)
-        until(lambda: not pid_file.exists() or not self._asks("pg_isready", "-h", network.CONTROL), 30, "PostgreSQL ends")
+    def _answers(self) -> bool:
+        probe = self.machine.inside(str(self.programs / "pg_isready"), "-h", network.CONTROL)
+        return subprocess.run(probe, capture_output=True).returncode == 0
 
     def _trust_pods(self) -> None:
         with (self.folder / "cluster/pg_hba.conf").open("a") as rules:

@@ -19,7 +19,7 @@ while True:
     try:
         with psycopg.connect("{url}", autocommit=True, connect_timeout=2, tcp_user_timeout=1000) as connection:
             while True:
-                connection.execute("INSERT INTO beats DEFAULT VALUES")
+                connection.execute("INSERT INTO {table} DEFAULT VALUES")
                 time.sleep(0.05)
     except psycopg.OperationalError as failure:
         print(failure)
@@ -32,18 +32,23 @@ class Writer:
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.cluster = cluster
         self.namespace = namespace
+        self.table = namespace.replace("-", "_")
 
     def start(self, image: str) -> None:
-        self.cluster.postgres.sql("DROP TABLE IF EXISTS beats; CREATE TABLE beats (at timestamptz DEFAULT clock_timestamp())")
-        program = BEAT.format(url=self.cluster.postgres.url())
-        self.cluster.apply(pods.pod("writer", image, program, nodeName="node2"), self.namespace)
+        self.cluster.postgres.sql(f"CREATE TABLE {self.table} (at timestamptz DEFAULT clock_timestamp())")
+        program = BEAT.format(url=self.cluster.postgres.url(), table=self.table)
+        self.cluster.apply(pods.pod("writer", image, program, nodeName="node2", restartPolicy="Always"), self.namespace)
+        self.cluster.wait("condition=Ready", "pod/writer", namespace=self.namespace)
         self.writes()
 
     def silence(self) -> float:
         """The age of the last beat, in seconds."""
-        return float(
-            self.cluster.postgres.sql("SELECT coalesce(extract(epoch FROM clock_timestamp() - max(at)), 1e6) FROM beats")
-        )
+        age = "coalesce(extract(epoch FROM clock_timestamp() - max(at)), 1e6)"
+        return float(self.cluster.postgres.sql(f"SELECT {age} FROM {self.table}"))
+
+    def beats(self) -> int:
+        """How often it has written."""
+        return int(self.cluster.postgres.sql(f"SELECT count(*) FROM {self.table}"))
 
     def writes(self) -> None:
         until(lambda: self.silence() < 0.5, 60, "the pod writes")
@@ -120,8 +125,8 @@ def test_pods_go_on_while_the_api_server_is_away(own_cluster, writer):
 
 @pytest.mark.parametrize("end", ["stop", "crash"])
 def test_the_database_goes_and_comes_back(own_cluster, writer, end):
-    before = int(own_cluster.postgres.sql("SELECT count(*) FROM beats"))
+    before = writer.beats()
     getattr(own_cluster.postgres, end)()
     own_cluster.postgres.restart()
-    assert int(own_cluster.postgres.sql("SELECT count(*) FROM beats")) >= before
+    assert writer.beats() >= before
     writer.writes()
