@@ -50,6 +50,7 @@ constraints: venv ## resolve the newest versions afresh into constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build/resolve
 
 clean: ## remove what was built, the virtual environment too
+	test ! -e build/cluster || $(MAKE) cluster-down
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find operator worker tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -37,7 +37,7 @@ def own_cluster() -> Iterator[Cluster]:
     """Our own cluster of two nodes, with its database."""
     leave_out()
     with _alone():
-        started = Cluster(FOLDER)
+        started = Cluster(FOLDER, lifeline=True)
         started.start()
         yield started
         started.stop()

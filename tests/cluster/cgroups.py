@@ -13,7 +13,12 @@ ROOT = Path("/sys/fs/cgroup")
 
 def name(folder: Path) -> str:
     """The group of the machine whose files are there: no two machines here have the same."""
-    return f"cluster-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}-{folder.name}"
+    return _prefix(folder.parent) + folder.name
+
+
+def of(folder: Path) -> set[str]:
+    """The groups that are there of the cluster in that folder."""
+    return {path.name for hierarchy in _hierarchies() for path in hierarchy.glob(_prefix(folder) + "*")}
 
 
 def create(group: str) -> None:
@@ -31,9 +36,8 @@ def remove(group: str) -> None:
     until(lambda: all([_removed(hierarchy / group) for hierarchy in _hierarchies()]), 10, f"control group {group} goes")
 
 
-def left() -> list[Path]:
-    """The groups of any cluster's machines that are there."""
-    return [path for hierarchy in _hierarchies() for path in hierarchy.glob("cluster-*")]
+def _prefix(folder: Path) -> str:
+    return f"cluster-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}-"
 
 
 def _hierarchies() -> list[Path]:

@@ -4,21 +4,24 @@ Everything of it is in one folder and in the namespaces of its machines; `stop` 
 and leaves nothing. A second cluster in another folder does not meet it.
 """
 
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import images, network, postgres, programs
 from .access import Access
 from .control import MASTERS, ControlPlane
-from .machine import Machine
+from .machine import kill_all
 from .node import Node
 
 
 class Cluster(Access):
-    """The cluster in `folder`, of so many nodes."""
+    """The cluster in `folder`, of so many nodes; with a lifeline it ends when this process does, however that comes about."""
 
-    def __init__(self, folder: Path, nodes: int = 2) -> None:
+    def __init__(self, folder: Path, nodes: int = 2, lifeline: bool = False) -> None:
         self.folder = folder.resolve()
+        self._on_lifeline = lifeline
         self.commands = self.folder / "bin"
         self.control = ControlPlane(self.folder / "control")
         self.nodes = [Node(number, self.folder / f"node{number}", self.control) for number in range(1, nodes + 1)]
@@ -29,6 +32,8 @@ class Cluster(Access):
         """Start it afresh; return when its nodes are Ready. What a former one in the folder left is removed first."""
         remove(self.folder)
         programs.link(self.commands)
+        if self._on_lifeline:
+            self.control.lifeline, self._held = os.pipe()
         try:
             self._start(postgres_settings)
         except BaseException as failure:
@@ -39,12 +44,16 @@ class Cluster(Access):
     def stop(self) -> None:
         """End it; nothing is left."""
         remove(self.folder)
+        if self.control.lifeline:
+            os.close(self.control.lifeline)
+            os.close(self._held)
+            self.control.lifeline = None
 
-    def load_image(self, folder: Path, name: str, context: Path | None = None) -> str:
+    def load_image(self, folder: Path, name: str) -> str:
         """Build the image of a folder with a Dockerfile, give it to every node, and return its reference."""
-        reference, archive = images.of(folder, name, context)
-        for node in self.nodes:
-            node.import_image(archive)
+        reference, archive = images.of(folder, name)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda node: node.import_image(archive), self.nodes))
         return reference
 
     def node_of(self, pod: str, namespace: str = "default") -> Node:
@@ -77,9 +86,8 @@ class Cluster(Access):
 
 
 def remove(folder: Path) -> None:
-    """End the machines of the cluster in `folder`, nodes first, and remove it; also one that another process started."""
-    for place in sorted(folder.resolve().glob("*/init"), reverse=True):
-        Machine(place.parent.name, place.parent).kill()
+    """End the machines of the cluster in `folder` and remove it; also one that another process started."""
+    kill_all(folder.resolve())
     if folder.exists():
         shutil.rmtree(folder)
 

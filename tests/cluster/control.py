@@ -24,12 +24,13 @@ class ControlPlane:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.lifeline: int | None = None  # as machine.py has it
         self.machine = Machine("control", folder)
         self.certificates = folder / "certificates"
 
     def start(self) -> None:
         """Start all of it; return when the API server is ready."""
-        self.machine.boot(programs.program("pause"), HOSTS, "")
+        self.machine.boot(programs.program("pause"), HOSTS, "", self.lifeline)
         network.lay_bridge(self.machine)
         self.authority = Authority(self.certificates)
         self._start_etcd()

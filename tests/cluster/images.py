@@ -47,14 +47,13 @@ def pause(build: bool = True) -> Path:
     return cache.entry("pause-image", (binary.name, PAUSE_FILE), make, build=build)
 
 
-def of(folder: Path, name: str, context: Path | None = None) -> tuple[str, Path]:
-    """The reference and the archive of the image that `folder`'s Dockerfile makes of the files in `context`, or of its own."""
-    context = context or folder
-    sources = (folder / "Dockerfile", context, BASE_FILE, PACKAGES, _release())
+def of(folder: Path, name: str) -> tuple[str, Path]:
+    """The reference and the archive of the image that a folder's Dockerfile makes of it."""
+    sources = (folder, BASE_FILE, PACKAGES, _release())
     reference = f"localhost/{name}:{cache.digest(sources)}"
 
     def make(path: Path) -> None:
-        _build(context, reference, path, "--file", str(folder / "Dockerfile"), "--build-arg", f"BASE={base()}")
+        _build(folder, reference, path, "--build-arg", f"BASE={base()}")
 
     return reference, cache.entry(f"{name}-image", sources, make)
 

@@ -37,16 +37,20 @@ class Machine:
         self.name = name
         self.folder = folder
         self.cgroup = cgroups.name(folder)
+        self._pid: int | None = None
         self._commands: dict[str, tuple[Sequence[str], Sequence[int]]] = {}
 
-    def boot(self, pause: Path, hosts: str, resolv: str) -> None:
-        """Make the namespaces; `hosts` and `resolv` are what /etc/hosts and /etc/resolv.conf say there."""
+    def boot(self, pause: Path, hosts: str, resolv: str, lifeline: int | None = None) -> None:
+        """Make the namespaces; `hosts` and `resolv` are what /etc/hosts and /etc/resolv.conf say there.
+
+        `lifeline` is the reading end of a pipe: the machine ends when nobody holds the other end any more.
+        """
         for part in ("etc", "var", "work-etc", "work-var", "log", "pid"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "etc/hosts").write_text(hosts)
         (self.folder / "etc/resolv.conf").write_text(resolv)
         cgroups.create(self.cgroup)
-        self._first_process(pause)
+        self._first_process(pause, lifeline)
         self.run("sh", "-ec", COVERS, "sh", self.name, str(self.folder))
 
     def run(self, *command: str, text: str | None = None) -> str:
@@ -95,45 +99,60 @@ class Machine:
 
     def kill(self) -> None:
         """End every process of the machine at once, as a power cut does, and take its cgroups away."""
-        if self.up:
-            _end(self.pid)
-        (self.folder / "init").unlink(missing_ok=True)
+        if pid := _first_processes(self.folder).get(self.folder):
+            _end(pid)
+        self._pid = None
         cgroups.remove(self.cgroup)
-
-    @property
-    def up(self) -> bool:
-        """Whether the machine's first process runs; another process may have its number by now."""
-        try:
-            return str(self.folder).encode() in Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
 
     @property
     def pid(self) -> int:
         """The machine's first process, by its number out here."""
-        return int((self.folder / "init").read_text())
+        if self._pid is None:
+            self._pid = _first_processes(self.folder)[self.folder]
+        return self._pid
 
-    def _first_process(self, pause: Path) -> None:
+    def _first_process(self, pause: Path, lifeline: int | None) -> None:
         unshare = ["unshare", *NAMESPACES, "--fork", "--mount-proc", "--propagation", "private"]
+        command = ["setsid", *unshare, str(pause), str(self.folder), *(["lifeline"] if lifeline else [])]
         # Its parent outside is a shell that is gone at once, so that nobody here has to wait for it.
-        script = '"$@" & echo $!'
-        command = ["sh", "-c", script, "sh", "setsid", *unshare, str(pause), str(self.folder)]
+        adopted = ["sh", "-c", 'exec 3<&0; "$@" <&3 &', "sh", *command]
+        held = lifeline or subprocess.DEVNULL
         with (
             (self.folder / "log/init.log").open("w") as log,
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True) as started,
+            subprocess.Popen(adopted, stdin=held, stdout=subprocess.PIPE, stderr=log, text=True) as started,
         ):
-            assert started.stdout is not None
-            parent = int(started.stdout.readline())
-            if started.stdout.readline().strip() != "ready":
+            if not started.stdout or started.stdout.readline().strip() != "ready":
                 raise RuntimeError(f"{self.name}: no namespaces: does the kernel let root make them?")
-        (self.folder / "init").write_text(_only_child(parent))
 
     def _pid_file(self, daemon: str) -> Path:
         return self.folder / "pid" / daemon
 
 
-def _only_child(pid: int) -> str:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
+def kill_all(folder: Path) -> None:
+    """End the machines under a folder, nodes first, whoever started them and whatever has become of their files."""
+    for place in sorted(_first_processes(folder), reverse=True):
+        Machine(place.name, place).kill()
+    for group in cgroups.of(folder):
+        cgroups.remove(group)
+
+
+def _first_processes(folder: Path) -> dict[Path, int]:
+    """The first processes of the machines in or under a folder, by the machine's own."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        program, place = _told(entry)
+        if program.startswith("pause-") and place.is_relative_to(folder):
+            found[place] = int(entry.name)
+    return found
+
+
+def _told(process: Path) -> tuple[str, Path]:
+    """A process's program and its first argument."""
+    try:
+        program, argument, *_ = [*(process / "cmdline").read_bytes().split(b"\0"), b"", b""]
+    except (FileNotFoundError, ProcessLookupError):
+        return "", Path()
+    return Path(os.fsdecode(program)).name, Path(os.fsdecode(argument))
 
 
 def _end(pid: int) -> None:

@@ -56,7 +56,7 @@ class Node:
     def start(self) -> None:
         """Start it; it registers itself, and is Ready a few seconds later."""
         hosts = f"127.0.0.1 localhost\n{self.address} {self.name}\n"
-        self.machine.boot(programs.program("pause"), hosts, f"nameserver {network.CONTROL}\n")
+        self.machine.boot(programs.program("pause"), hosts, f"nameserver {network.CONTROL}\n", self.control.lifeline)
         network.lay_cable(self.control.machine, self.machine, self.number)
         self._hide_sysctls()
         self._start_containerd()
@@ -77,7 +77,7 @@ class Node:
 
     def import_image(self, archive: Path) -> None:
         """Give the node an image, from an archive in OCI form."""
-        self.ctr("images", "import", "--no-unpack", str(archive))
+        self.ctr("images", "import", str(archive))
 
     def pause(self, container: str) -> None:
         """Freeze every process of a container, by its id: it neither runs nor ends until it is resumed."""

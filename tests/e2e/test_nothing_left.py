@@ -1,7 +1,9 @@
 """A cluster that was stopped has left nothing: what is compared is everything that it makes while it is up."""
 
 import os
+import select
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from cluster import Cluster, cgroups, remove
 from e2e import pods
 
+TESTS = Path(__file__).parents[1]
 WRITTEN = ("/etc", "/run", "/var", "/var/lib", "/var/log", "/var/lib/kubelet", "/usr/libexec")
 
 
@@ -25,7 +28,7 @@ def traces(folder: Path) -> dict[str, object]:
         "links": output("ip", "-brief", "link"),
         "rules": output("iptables-save"),
         "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
-        "groups": [group for group in cgroups.left() if cgroups.name(folder / "x").removesuffix("x") in str(group)],
+        "groups": cgroups.of(folder),
         "processes": [pid for pid in Path("/proc").glob("[0-9]*") if str(folder).encode() in content(pid / "cmdline")],
         "folders": {place: sorted(os.listdir(place)) for place in WRITTEN if Path(place).exists()},
         "files": folder.exists(),
@@ -62,10 +65,33 @@ def test_a_stopped_cluster_has_left_nothing(small, image):
     assert not ours & networks()
 
 
-def test_a_cluster_of_a_process_that_is_gone_can_be_removed(small):
+def test_a_cluster_can_be_removed_without_the_files_of_its_start(small):
+    before = traces(small.folder)
     small.start()
+    small.folder.rename(small.folder.with_name("elsewhere"))
     remove(small.folder)
-    assert not traces(small.folder)["processes"] and not small.folder.exists()
+    assert traces(small.folder) == before
+
+
+STARTER = """
+import pathlib, sys, cluster
+cluster.Cluster(pathlib.Path(sys.argv[1]), nodes=1, lifeline=True).start()
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_cluster_on_a_lifeline_ends_with_the_process_that_started_it(small):
+    command = [sys.executable, "-c", STARTER, str(small.folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": os.environ | {"PYTHONPATH": str(TESTS)}}
+    with subprocess.Popen(command, text=True, **pipes) as starter:
+        assert starter.stdout.readline() == "up\n"
+        machine = os.pidfd_open(small.control.machine.pid)
+        starter.kill()
+        ended, _, _ = select.select([machine], [], [], 10)
+        os.close(machine)
+    remove(small.folder)
+    assert ended
 
 
 def test_a_start_that_fails_leaves_nothing(small, monkeypatch):
