@@ -30,7 +30,7 @@ def entry(name: str, sources: object, make: Callable[[Path], None], build: bool 
     if path.exists():
         return path
     if not build:
-        raise FileNotFoundError(f"{name} is not built")
+        raise FileNotFoundError(f"{name} is not built: `python -m cluster build` does it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path), _reported(name):
         if not path.exists():

@@ -82,10 +82,9 @@ sys.stdin.read()
 
 
 def test_a_cluster_on_a_lifeline_ends_with_the_process_that_started_it(small):
-    command = [sys.executable, "-c", STARTER, str(small.folder)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": os.environ | {"PYTHONPATH": str(TESTS)}}
-    with subprocess.Popen(command, text=True, **pipes) as starter:
-        assert starter.stdout.readline() == "up\n"
+    command = ["env", f"PYTHONPATH={TESTS}", sys.executable, "-c", STARTER, str(small.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout and starter.stdout.readline() == "up\n"
         machine = os.pidfd_open(small.control.machine.pid)
         starter.kill()
         ended, _, _ = select.select([machine], [], [], 10)
