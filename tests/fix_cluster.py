@@ -23,11 +23,20 @@ FOLDER = Path(__file__).parents[1] / "build" / "test-cluster"
 _numbers = itertools.count(1)
 
 
-def pytest_runtest_setup(item: pytest.Function) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a cluster comes last: the other tests are quicker, and want the processors for themselves."""
+    items.sort(key=lambda item: bool(_wanted(item)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture, so that all that is left out is told from one place, as one line."""
-    wanted = {"cluster", "own_cluster"} & set(item.fixturenames)
+    wanted = _wanted(item)
     if "own_cluster" in wanted or (wanted and not os.environ.get("KUBECONFIG")):
         leave_out()
+
+
+def _wanted(item: pytest.Item) -> set[str]:
+    return {"cluster", "own_cluster"} & set(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

@@ -75,12 +75,12 @@ class Machine:
         log = self.folder / "log" / f"{daemon}.log"
         detached = self.inside("sh", "-c", DETACH, "sh", str(log), *command)
         pid = subprocess.run(detached, check=True, stdout=subprocess.PIPE, text=True, pass_fds=descriptors).stdout
-        self._pid_file(daemon).write_text(pid)
+        (self.folder / "pid" / daemon).write_text(pid)
         self._commands[daemon] = (command, descriptors)
 
     def send(self, daemon: str, signal_: signal.Signals) -> None:
         """Send a daemon of this machine a signal."""
-        self.run("kill", f"-{signal_.value}", self._pid_file(daemon).read_text().strip())
+        self.run("sh", "-c", f"kill -{signal_.value} {self._pid_of(daemon)}")
 
     def stop(self, daemon: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End a daemon, by default by the signal that nothing survives; return when it has ended."""
@@ -89,8 +89,8 @@ class Machine:
 
     def runs(self, daemon: str) -> bool:
         """Whether the daemon's process is there."""
-        pid = self._pid_file(daemon).read_text().strip()
-        return subprocess.run(self.inside("kill", "-0", pid), capture_output=True).returncode == 0
+        probe = self.inside("test", "-e", f"/proc/{self._pid_of(daemon)}")
+        return subprocess.run(probe).returncode == 0
 
     def restart(self, daemon: str) -> None:
         """Start a daemon again as this process has started it before."""
@@ -124,8 +124,9 @@ class Machine:
             if not started.stdout or started.stdout.readline().strip() != "ready":
                 raise RuntimeError(f"{self.name}: no namespaces: does the kernel let root make them?")
 
-    def _pid_file(self, daemon: str) -> Path:
-        return self.folder / "pid" / daemon
+    def _pid_of(self, daemon: str) -> int:
+        """By its number in the machine."""
+        return int((self.folder / "pid" / daemon).read_text())
 
 
 def kill_all(folder: Path) -> None:

@@ -46,7 +46,7 @@ def lay_bridge(control: Machine) -> None:
         ip address add {CONTROL}/24 dev {BRIDGE}
         ip link set {BRIDGE} up
         ip route add unreachable default
-        sysctl -qw net.ipv4.ip_forward=1
+        echo 1 > /proc/sys/net/ipv4/ip_forward
     """
     control.run("sh", "-ec", script)
 
@@ -64,7 +64,7 @@ def lay_cable(control: Machine, node: Machine, number: int) -> None:
         ip route add {SERVICES} dev eth0
         ip route add {PODS} via {CONTROL}
         ip route add unreachable default
-        sysctl -qw net.ipv4.ip_forward=1
+        echo 1 > /proc/sys/net/ipv4/ip_forward
     """
     node.run("sh", "-ec", script)
 

@@ -17,6 +17,7 @@ from .waiting import until
 
 ROLE = "postgres"  # the superuser; who asks from the cluster is trusted
 DATA = "/run/postgres"
+CLEAN = ("env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C")  # a caller's PGPORT or PGDATA is none of this server's business
 SETTINGS = {
     "listen_addresses": f"127.0.0.1,{network.CONTROL}",
     "unix_socket_directories": DATA,
@@ -41,7 +42,7 @@ class Postgres:
         user = _unprivileged()
         os.chown(self.folder, user.pw_uid, user.pw_gid)
         self.machine.show(self.folder, DATA)
-        self._as = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "env", "LC_ALL=C")
+        self._as = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *CLEAN)
         options = ("-U", ROLE, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
         self.machine.run(*self._as, str(self.programs / "initdb"), "-D", f"{DATA}/cluster", *options)
         self._trust_pods()
@@ -53,7 +54,7 @@ class Postgres:
 
     def sql(self, text: str, database: str = "postgres") -> str:
         """Run statements as the superuser; rows come back as lines, columns parted by bars."""
-        client = (str(self.programs / "psql"), "-h", "127.0.0.1", "-U", ROLE, "-d", database)
+        client = (*CLEAN, str(self.programs / "psql"), "-h", "127.0.0.1", "-U", ROLE, "-d", database)
         return self.machine.run(*client, "-v", "ON_ERROR_STOP=1", "-qAtX", text=text).strip()
 
     def stop(self) -> None:
@@ -78,7 +79,7 @@ class Postgres:
         until(self._answers, 30, "PostgreSQL answers")
 
     def _answers(self) -> bool:
-        probe = self.machine.inside(str(self.programs / "pg_isready"), "-h", network.CONTROL)
+        probe = self.machine.inside(*CLEAN, str(self.programs / "pg_isready"), "-h", network.CONTROL)
         return subprocess.run(probe, capture_output=True).returncode == 0
 
     def _trust_pods(self) -> None:
