@@ -100,10 +100,10 @@ def _compile(name: str, path: Path) -> None:
 
 
 def _report(name: str, build: "subprocess.Popen[str]") -> list[str]:
-    """Say how far it is, a line for each hundred packages; what the compiler said comes back."""
+    """Say how far it is, a line for each hundred packages fetched or compiled; what the compiler said comes back."""
     said = []
     for line in build.stderr or ():
         said.append(line.rstrip())
         if len(said) % 100 == 0:
-            print(f"cluster: {name}: {len(said)} packages, now {said[-1]}", flush=True)
+            print(f"cluster: {name}: {len(said)} steps, now {said[-1]}", flush=True)
     return said
