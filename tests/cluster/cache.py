@@ -31,11 +31,19 @@ def entry(name: str, sources: object, make: Callable[[Path], None], build: bool 
         return path
     if not build:
         raise FileNotFoundError(f"{name} is not built: `python -m cluster build` does it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path), _reported(name):
+    with locked(path.name), _reported(name):
         if not path.exists():
             _make(path, make)
     return path
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time, for what is shared in the cache."""
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def digest(sources: object) -> str:
@@ -71,13 +79,6 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

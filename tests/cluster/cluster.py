@@ -25,7 +25,9 @@ class Cluster(Access):
         self.commands = self.folder / "bin"
         self.control = ControlPlane(self.folder / "control")
         self.nodes = [Node(number, self.folder / f"node{number}", self.control) for number in range(1, nodes + 1)]
-        super().__init__(self.folder / "kubeconfig", (str(self.commands / "kubectl"),))
+        # What kubectl remembers of this cluster must go with it: another may have its port one day.
+        kubectl = (str(self.commands / "kubectl"), f"--cache-dir={self.folder}/kubectl")
+        super().__init__(self.folder / "kubeconfig", kubectl)
         self.postgres = postgres.Postgres(self.control.machine, self.folder / "postgres", _postgres_programs())
 
     def start(self, postgres_settings: dict[str, str] | None = None) -> None:

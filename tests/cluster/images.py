@@ -33,7 +33,7 @@ TRUST = Path("/etc/ssl/certs/ca-certificates.crt")
 SLIM = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
 
 
-def pause(build: bool = True) -> Path:
+def pause() -> Path:
     """The archive of the image that every pod begins with."""
     binary = programs.program("pause")
 
@@ -44,7 +44,7 @@ def pause(build: bool = True) -> Path:
         (folder / "pause").chmod(0o755)
         _build(folder, PAUSE_IMAGE, path)
 
-    return cache.entry("pause-image", (binary.name, PAUSE_FILE), make, build=build)
+    return cache.entry("pause-image", (binary.name, PAUSE_FILE), make)
 
 
 def of(folder: Path, name: str) -> tuple[str, Path]:
@@ -62,11 +62,12 @@ def base() -> str:
     """The reference of the base image, which is in buildah's storage from now on."""
     root = cache.entry("base-system", (PACKAGES, SLIM, _release()), _debian)
     reference = f"{BASE}:{root.name.rpartition('-')[2]}"
-    folder = _scratch("base")
-    (folder / "Dockerfile").write_text(BASE_FILE)
-    (folder / "root.tar").unlink(missing_ok=True)
-    os.link(root, folder / "root.tar")
-    _buildah("bud", *BUILD, "--tag", reference, str(folder))
+    with cache.locked("base-image"):
+        folder = _scratch("base")
+        (folder / "Dockerfile").write_text(BASE_FILE)
+        (folder / "root.tar").unlink(missing_ok=True)
+        os.link(root, folder / "root.tar")
+        _buildah("bud", *BUILD, "--tag", reference, str(folder))
     return reference
 
 

@@ -38,7 +38,7 @@ class Machine:
         self.folder = folder
         self.cgroup = cgroups.name(folder)
         self._pid: int | None = None
-        self._commands: dict[str, tuple[Sequence[str], Sequence[int]]] = {}
+        self._commands: dict[str, Sequence[str]] = {}
 
     def boot(self, pause: Path, hosts: str, resolv: str, lifeline: int | None = None) -> None:
         """Make the namespaces; `hosts` and `resolv` are what /etc/hosts and /etc/resolv.conf say there.
@@ -76,7 +76,7 @@ class Machine:
         detached = self.inside("sh", "-c", DETACH, "sh", str(log), *command)
         pid = subprocess.run(detached, check=True, stdout=subprocess.PIPE, text=True, pass_fds=descriptors).stdout
         (self.folder / "pid" / daemon).write_text(pid)
-        self._commands[daemon] = (command, descriptors)
+        self._commands[daemon] = command
 
     def send(self, daemon: str, signal_: signal.Signals) -> None:
         """Send a daemon of this machine a signal."""
@@ -93,9 +93,8 @@ class Machine:
         return subprocess.run(probe).returncode == 0
 
     def restart(self, daemon: str) -> None:
-        """Start a daemon again as this process has started it before."""
-        command, descriptors = self._commands[daemon]
-        self.start(daemon, *command, descriptors=descriptors)
+        """Start a daemon again as this process has started it before; what it inherited it does not inherit again."""
+        self.start(daemon, *self._commands[daemon])
 
     def kill(self) -> None:
         """End every process of the machine at once, as a power cut does, and take its cgroups away."""

@@ -12,7 +12,16 @@ from cluster import Cluster, cgroups, remove
 from e2e import pods
 
 TESTS = Path(__file__).parents[1]
-WRITTEN = ("/etc", "/run", "/var", "/var/lib", "/var/log", "/var/lib/kubelet", "/usr/libexec")
+WRITTEN = (
+    "/etc",
+    "/run",
+    "/var",
+    "/var/lib",
+    "/var/log",
+    "/var/lib/kubelet",
+    "/usr/libexec",
+    Path.home() / ".kube/cache/discovery",
+)
 
 
 @pytest.fixture
