@@ -8,10 +8,10 @@ PEER   := .venv/.peer
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit test bench faults constraints clean venv postgres
+.PHONY: help demo check unit test e2e cluster cluster-down bench faults constraints clean venv postgres programs
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: venv ## set up, then run the example with three workers, one of them killed (SQLite, about a minute)
 	$(BIN)/python examples/stdlib/demo.py
@@ -25,8 +25,17 @@ check: venv ## lint, format, types and architecture
 unit: venv ## the tests that need no database, in seconds
 	$(BIN)/pytest tests/unit
 
-test: check postgres ## check, then every test (PostgreSQL is found, or installed)
+test: check postgres programs ## check, then every test (what they need is found, installed or built)
 	$(BIN)/pytest
+
+e2e: venv postgres programs ## the tests on a real Kubernetes
+	$(BIN)/pytest tests/e2e
+
+cluster: venv postgres programs ## start a Kubernetes of two nodes with a PostgreSQL (root, no Docker), say how to use it
+	PYTHONPATH=tests $(BIN)/python -m cluster up
+
+cluster-down: venv ## end it; nothing is left
+	PYTHONPATH=tests $(BIN)/python -m cluster down
 
 bench: $(PEER) postgres ## measure against the peer, which is installed for it; write build/bench.json
 	cd tests && ../$(BIN)/python -m bench $(BENCH)
@@ -41,6 +50,7 @@ constraints: venv ## resolve the newest versions afresh into constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build/resolve
 
 clean: ## remove what was built, the virtual environment too
+	test ! -e build/cluster || $(MAKE) cluster-down
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find operator worker tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -56,3 +66,6 @@ $(PEER): $(STAMP)
 
 postgres: venv
 	@$(BIN)/python tools/postgres.py
+
+programs: venv postgres
+	@PYTHONPATH=tests $(BIN)/python -m cluster build

@@ -1,0 +1,119 @@
+"""Images without a registry: built from folders with a Dockerfile, kept as archives that a node can import.
+
+There is one base that a Dockerfile can name without asking any registry: `ARG BASE` is Debian of this machine's own
+release with its Python, as `python` and with pip. What was built once from the same files is not built again.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+from . import cache, programs
+from .node import PAUSE_IMAGE
+
+PACKAGES = ("python3", "python3-pip", "ca-certificates", "netbase", "tzdata")
+BASE = "localhost/python-base"
+BASE_FILE = """
+FROM scratch
+ADD root.tar /
+RUN ln -sf python3 /usr/bin/python && rm -f /usr/lib/python3*/EXTERNALLY-MANAGED
+ENV LANG=C.UTF-8
+CMD ["python3"]
+"""
+PAUSE_FILE = 'FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n'
+SETTINGS = {
+    "storage.conf": '[storage]\ndriver = "overlay"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/storage"\n',
+    "registries.conf": 'unqualified-search-registries = []\nshort-name-mode = "disabled"\n',
+    "pip.conf": "[global]\ncert = {trust}\ndisable-pip-version-check = true\n",
+    "containers.conf": '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n',
+}
+BUILD = ("--quiet", "--isolation=chroot", "--network=host", "--layers=true")
+TRUST = Path("/etc/ssl/certs/ca-certificates.crt")
+# Of a Debian system, what no program in a container reads.
+SLIM = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
+
+
+def pause() -> Path:
+    """The archive of the image that every pod begins with."""
+    binary = programs.program("pause")
+
+    def make(path: Path) -> None:
+        folder = _scratch("pause")
+        (folder / "Dockerfile").write_text(PAUSE_FILE)
+        (folder / "pause").write_bytes(binary.read_bytes())
+        (folder / "pause").chmod(0o755)
+        _build(folder, PAUSE_IMAGE, path)
+
+    return cache.entry("pause-image", (binary.name, PAUSE_FILE), make)
+
+
+def of(folder: Path, name: str) -> tuple[str, Path]:
+    """The reference and the archive of the image that a folder's Dockerfile makes of it."""
+    sources = (folder, BASE_FILE, PACKAGES, _release())
+    reference = f"localhost/{name}:{cache.digest(sources)}"
+
+    def make(path: Path) -> None:
+        _build(folder, reference, path, "--build-arg", f"BASE={base()}")
+
+    return reference, cache.entry(f"{name}-image", sources, make)
+
+
+def base() -> str:
+    """The reference of the base image, which is in buildah's storage from now on."""
+    root = cache.entry("base-system", (PACKAGES, SLIM, _release()), _debian)
+    reference = f"{BASE}:{root.name.rpartition('-')[2]}"
+    with cache.locked("base-image"):
+        folder = _scratch("base")
+        (folder / "Dockerfile").write_text(BASE_FILE)
+        (folder / "root.tar").unlink(missing_ok=True)
+        os.link(root, folder / "root.tar")
+        _buildah("bud", *BUILD, "--tag", reference, str(folder))
+    return reference
+
+
+def _build(context: Path, reference: str, archive: Path, *options: str) -> None:
+    # Whom this machine trusts, a build trusts, too; the image is none the wiser.
+    trust = (f"--volume={TRUST}:{TRUST}:ro", f"--volume={cache.folder()}/buildah/pip.conf:/etc/pip.conf:ro")
+    _buildah("bud", *BUILD, *trust, *options, "--tag", reference, str(context))
+    _buildah("push", "--quiet", reference, f"oci-archive:{archive}:{reference}")
+
+
+def _buildah(*arguments: str) -> None:
+    folder = cache.folder() / "buildah"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in SETTINGS.items():
+        (folder / file).write_text(text.format(folder=folder, trust=TRUST))
+    variables = {"STORAGE": "storage", "REGISTRIES": "registries"}
+    settings = {f"CONTAINERS_{name}_CONF": str(folder / f"{file}.conf") for name, file in variables.items()}
+    environment = os.environ | settings | {"CONTAINERS_CONF": str(folder / "containers.conf")}
+    # It leaves its storage mounted: in mounts of its own, so that they go with it.
+    command = ["unshare", "--mount", "--propagation", "private", "nice", "-n", "15", "buildah", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"buildah {arguments[0]}: {done.stderr[-4000:]}")
+
+
+def _debian(path: Path) -> None:
+    slim = [f"--dpkgopt=path-exclude={pattern}" for pattern in SLIM]
+    packages = f"--include={','.join(PACKAGES)}"
+    command = ["nice", "-n", "15", "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", packages, *slim]
+    # Its packages come from where this machine's own come from.
+    done = subprocess.run([*command, _release(), str(path), str(_sources())], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"mmdebstrap: {done.stderr[-4000:]}")
+
+
+def _sources() -> Path:
+    places = [Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")]
+    return next(place for place in places if place.exists())
+
+
+def _release() -> str:
+    lines = Path("/etc/os-release").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line).get("VERSION_CODENAME", "stable").strip('"')
+
+
+def _scratch(name: str) -> Path:
+    folder = cache.folder() / f"{name}-context"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
