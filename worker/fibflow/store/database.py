@@ -120,6 +120,10 @@ REPEATS: dict[str, Any] = {
 }
 
 
+SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+"""A connection for statements that are their own transactions leaves nothing behind that a reset would undo."""
+
+
 class Database:
     """Connections to one database. Cheap to make; connects when first used; `close` it in the end.
 
@@ -166,11 +170,11 @@ class Database:
 
     @cached_property
     def _autocommit(self) -> sa.Engine:
-        return self.engine.execution_options(isolation_level="AUTOCOMMIT") if self.postgresql else self.engine
+        return sa.create_engine(self.url, **self._postgresql_pool(), **SINGLE) if self.postgresql else self.engine
 
     @cached_property
     def _async_autocommit(self) -> AsyncEngine:
-        return self.async_engine.execution_options(isolation_level="AUTOCOMMIT")
+        return create_async_engine(self.url, **self._postgresql_pool(), **SINGLE)
 
     def _postgresql_pool(self) -> dict[str, Any]:
         """Connections live for a minute or so: the plans that they keep may be older than what the tables hold."""
@@ -195,24 +199,32 @@ class Database:
     def call(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb in this thread. Raises DatabaseUnavailable, OutcomeUnknown, SchemaMismatch, and what the verb raises."""
         try:
-            for trial in Retrying(**REPEATS):
-                with trial:
-                    return self._once(verb, *args, **kwargs)
+            return self._once(verb, *args, **kwargs)
+        except Transient:
+            return self._again(verb, *args, **kwargs)
+
+    def _again(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Repeat a verb that did nothing, after a while, a few times."""
+        try:
+            result: R = Retrying(**REPEATS)(self._once, verb, *args, **kwargs)
+            return result
         except Transient as busy:
             raise DatabaseUnavailable(str(busy)) from busy
-        raise AssertionError("unreachable")
 
     async def run(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb without blocking the event loop. Raises what `call` raises."""
         if not self.postgresql:
             return await asyncio.to_thread(partial(self.call, verb, *args, **kwargs))
         try:
-            async for trial in AsyncRetrying(**REPEATS):
-                with trial:
-                    return await self._once_async(verb, *args, **kwargs)
+            return await self._once_async(verb, *args, **kwargs)
+        except Transient:
+            return await self._again_async(verb, *args, **kwargs)
+
+    async def _again_async(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await AsyncRetrying(**REPEATS)(self._once_async, verb, *args, **kwargs)
         except Transient as busy:
             raise DatabaseUnavailable(str(busy)) from busy
-        raise AssertionError("unreachable")
 
     def _once(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         mode = _mode(verb)
@@ -255,13 +267,15 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that threads use (and SQLite's)."""
-        if "engine" in self.__dict__:
-            self.engine.dispose()
+        for engine in ("engine", "_autocommit"):
+            if engine in self.__dict__:
+                self.__dict__[engine].dispose()
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if "async_engine" in self.__dict__:
-            await self.async_engine.dispose()
+        for engine in ("async_engine", "_async_autocommit"):
+            if engine in self.__dict__:
+                await self.__dict__[engine].dispose()
         self.close()
 
 
