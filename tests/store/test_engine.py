@@ -229,12 +229,12 @@ def test_every_late_write_is_refused_recorded_and_leaves_nothing(engine, cause):
         "time_out",
         "interrupt",
         "suspend",
+        "spawn",
         "progress",
         "checkpoint",
     }
 
 
-@pytest.mark.xfail(strict=True, reason="a spawn that is stale goes on as a settle, which knows outcomes and no spawn")
 def test_a_late_spawn_is_recorded_as_a_spawn(engine):
     worker = engine.worker()
     row = engine.running(worker)

@@ -120,7 +120,6 @@ def test_whatever_a_handler_raises_fails_its_attempt_and_nothing_else(database, 
     assert "SystemExit" in ended["an exit"].error
 
 
-@pytest.mark.xfail(strict=True, reason="a future does not bring these two out of a thread: the attempt hangs to its timeout")
 @pytest.mark.parametrize("what", sorted(NOT_FROM_A_THREAD))
 def test_the_end_of_an_iterator_or_a_generator_in_a_thread_fails_the_attempt(database, what):
     (task,) = work(database, [NewTask("raises_in_a_thread", {"what": what}, options=BRIEF)]).values()

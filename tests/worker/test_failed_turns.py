@@ -3,8 +3,6 @@
 import asyncio
 import time
 
-import pytest
-
 from fibflow import Client, Status
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store import settle
@@ -31,7 +29,6 @@ class CutOnce(Database):
         return await super().run(verb, *args, **kwargs)
 
 
-@pytest.mark.xfail(strict=True, reason="the results that a failed turn puts back wait for the next knock, which nobody gives")
 def test_results_that_could_not_be_settled_are_settled_a_moment_later(postgres_url):
     async def story():
         database = CutOnce(postgres_url)

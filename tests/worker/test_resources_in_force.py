@@ -5,8 +5,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from fibflow import App, Client, Status, resources
 from fibflow.dev import Watch
 from fibflow.store.migrate import migrate
@@ -26,7 +24,6 @@ spec: {limits: {perWorker: 1}}
 """
 
 
-@pytest.mark.xfail(strict=True, reason="a lane's room comes from the code's declaration, not from the effective task type")
 def test_a_task_types_limit_for_each_worker_holds_where_the_code_sets_none(database, tmp_path):
     (tmp_path / "it.yaml").write_text(TASK_TYPE)
     resources.apply(database, resources.read(tmp_path))

@@ -94,7 +94,14 @@ async def _call(attempt: Attempt, places: Places) -> Any:
             call_handler, _call_of(attempt, arguments), _reporter(attempt, places), key=attempt.key
         )
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(places.threads, lambda: handler.function(context, **arguments))
+    return await loop.run_in_executor(places.threads, _in_a_thread, handler.function, context, arguments)
+
+
+def _in_a_thread(function: Callable[..., Any], context: _Context, arguments: dict[str, Any]) -> Any:
+    try:
+        return function(context, **arguments)
+    except (StopIteration, GeneratorExit) as error:  # no future brings these out of a thread
+        raise RuntimeError(f"the handler raised {type(error).__name__}") from error
 
 
 def _call_of(attempt: Attempt, arguments: dict[str, Any]) -> Call:

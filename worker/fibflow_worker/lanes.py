@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from fibflow.app import App, Handler
 from fibflow.store.claim import LOWEST, Claimed, Lane
 from fibflow.store.database import Database
-from fibflow.store.tasktypes import declare_types
+from fibflow.store.tasktypes import declare_types, limits_of
 from fibflow_worker.slots import Slots
 
+READ_EVERY = 10.0
+"""Seconds after which the limits of the types are read again: a resource may have changed them."""
 MARKED = 1.0
 """Seconds for which a low-water mark is kept."""
 
@@ -25,20 +27,28 @@ class Lanes:
     def __init__(self, app: App, database: Database, slots: Slots) -> None:
         self.app, self.database, self.slots = app, database, slots
         self.names: dict[int, str] = {}
+        self._limits: dict[int, int | None] = {}
         self._version = -1
+        self._read_at = -READ_EVERY
         self._lows: dict[int, int] = {}
         self._marked_at = 0.0
 
     async def refresh(self) -> bool:
-        """Declare the types of the handlers, if these have changed; whether they had."""
-        if self.app.version == self._version:
-            return False
+        """Declare the types of the handlers, if these have changed; whether they had. Limits are read again now and then."""
+        changed = self.app.version != self._version
+        if changed:
+            await self._declare()
+        if changed or time.monotonic() - self._read_at >= READ_EVERY:
+            self._limits = await self.database.run(limits_of, list(self.names))
+            self._read_at = time.monotonic()
+        return changed
+
+    async def _declare(self) -> None:
         version, handlers = self.app.version, list(self.app.handlers.values())
         declarations = [handler.declaration for handler in handlers]
         ids = await self.database.run(declare_types, declarations) if declarations else {}
         self.names = {type_id: name for name, type_id in ids.items()}
         self._version = version
-        return True
 
     def handler(self, type_id: int) -> Handler | None:
         """The handler that serves a type now."""
@@ -51,19 +61,14 @@ class Lanes:
         return [Lane(type_id, room, self._lows.get(type_id, LOWEST)) for type_id, room in rooms.items() if room > 0]
 
     def _room(self, type_id: int, free: int) -> int:
-        handler = self.handler(type_id)
-        if handler is None:
+        if self.handler(type_id) is None:
             return 0
-        limit = handler.declaration.max_concurrent_tasks
+        limit = self._limits.get(type_id)
         return free if limit is None else min(free, limit - self.slots.of_type(type_id))
 
     def limited(self, lanes: Iterable[Lane]) -> dict[int, int]:
         """What a claim in these lanes may add to the types that have a limit."""
-        return {lane.type_id: lane.room for lane in lanes if self._limit(lane.type_id) is not None}
-
-    def _limit(self, type_id: int) -> int | None:
-        handler = self.handler(type_id)
-        return None if handler is None else handler.declaration.max_concurrent_tasks
+        return {lane.type_id: lane.room for lane in lanes if self._limits.get(lane.type_id) is not None}
 
     def mark(self, claimed: Iterable[Claimed]) -> None:
         """Remember how far each lane has been taken."""

@@ -95,6 +95,7 @@ class Turns:
             except DatabaseError as error:
                 log.warning("database_error", worker_id=turn.worker_id, error=str(error))
                 await asyncio.sleep(random.uniform(0.1, 1.0))
+                self.knock()  # what the turn put back is there to be settled
 
     # ── what wakes a turn ─────────────────────────────────────────────────────────────────────────────────────────
 

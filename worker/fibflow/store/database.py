@@ -284,7 +284,8 @@ def parse_url(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
         backend = parsed.get_backend_name()
-    except (sa.exc.ArgumentError, NoSuchModuleError) as error:
+        url.encode()
+    except (sa.exc.ArgumentError, NoSuchModuleError, ValueError) as error:  # a port that is no number, half a character
         raise InvalidInput("database", masked(url), f"is not a database URL; {WAY_OUT}") from error
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
@@ -295,7 +296,11 @@ def parse_url(url: str) -> sa.URL:
 
 def masked(url: str) -> str:
     """What a person wrote for a URL, without what may be a password."""
-    return re.sub(r"//[^@/]*@", "//***@", url)
+    return SECRET.sub(r"\1=***", re.sub(r"//.*@", "//***@", url))
+
+
+SECRET = re.compile(r"(\w*password\w*)=[^&]*", re.IGNORECASE)
+"""An option of a URL that holds a password."""
 
 
 WAY_OUT = "write sqlite:///FILE or postgresql://USER@HOST/NAME"
@@ -355,7 +360,8 @@ def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:
 
 def shown(url: sa.URL) -> str:
     """A URL without its password."""
-    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    told = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    return SECRET.sub(r"\1=***", told)
 
 
 def _line(text: str) -> str:

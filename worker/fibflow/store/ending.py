@@ -42,6 +42,11 @@ class Ending:
         return self.task_id, self.fence
 
     @property
+    def verb(self) -> str:
+        """What its worker does to the task."""
+        return "spawn" if self.children else VERB[self.outcome]
+
+    @property
     def became(self) -> str | None:
         """What the task became, unless the outcome says it by itself."""
         return None if self.outcome in TELLING else self.next.status

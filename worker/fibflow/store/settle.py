@@ -24,7 +24,7 @@ from fibflow.model import FINAL, Outcome, Status
 from fibflow.store import claim
 from fibflow.store.clock import micros
 from fibflow.store.database import Session, write
-from fibflow.store.ending import VERB, Ending, Key, Row, final_row
+from fibflow.store.ending import Ending, Key, Row, final_row
 from fibflow.store.enqueue import wake
 from fibflow.store.finish import complete_owned, finish
 from fibflow.store.notes import stored_note
@@ -39,8 +39,8 @@ def settle(session: Session, worker_id: int, endings: Sequence[Ending]) -> list[
     missed = [ending for ending in endings if ending.key not in done]
     stale = [ending for ending in missed if not _ended_so(session, ending)]
     for ending in stale:
-        record_stale(session, ending.task_id, ending.fence, worker_id, VERB[ending.outcome])
-    return [LeaseLost(ending.task_id, ending.fence, VERB[ending.outcome]) for ending in stale]
+        record_stale(session, ending.task_id, ending.fence, worker_id, ending.verb)
+    return [LeaseLost(ending.task_id, ending.fence, ending.verb) for ending in stale]
 
 
 @write

@@ -159,3 +159,10 @@ def _task_type(row: sa.RowMapping) -> TaskType:
         max_concurrent_tasks=row["max_concurrent_tasks"],
         paused=row["paused"] or row["suspended"],
     )
+
+
+@read
+def limits_of(session: Session, type_ids: Sequence[int]) -> dict[int, int | None]:
+    """How many tasks of each type one worker may run at once; None for as many as it has slots."""
+    query = sa.select(task_type.c.id, task_type.c.max_concurrent_tasks).where(task_type.c.id.in_(type_ids))
+    return {row.id: row.max_concurrent_tasks for row in session.connection.execute(query)}
