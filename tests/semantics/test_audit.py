@@ -48,7 +48,7 @@ def test_an_audit_holds_tasks_events_and_attempts(hand):
 
 
 def test_a_summary_counts_statuses_outcomes_types_and_stages(stored, summary):
-    root = stored.task("suspended", attempt=3, stage=1, failures=1, children=3, open_children=1)
+    root = stored.task("suspended", attempt=3, stage=1, failures=1, spawned=3, children=3, open_children=1)
     stored.attempt(root, 1, "failed", became="pending", worker_id=4)
     stored.attempt(root, 2, "suspended", worker_id=2)
     stored.attempt(root, 3, "suspended", worker_id=2, stage=1)
@@ -77,7 +77,7 @@ def test_a_summary_counts_statuses_outcomes_types_and_stages(stored, summary):
 
 
 def test_a_summary_tells_timing_stages_slowest_and_failed(stored, summary):
-    root = stored.task("suspended", created=100, attempt=2, stage=1, children=9, open_children=3)
+    root = stored.task("suspended", created=100, attempt=2, stage=1, spawned=2, children=9, open_children=3)
     stored.attempt(root, 1, "suspended", started=90, ended=89.75)
     stored.attempt(root, 2, "suspended", started=80, ended=79.999999, stage=1)
     durations = [5.0, 1.0, 1.0, 0.5, 0.000001]
@@ -116,11 +116,11 @@ def test_a_summary_tells_timing_stages_slowest_and_failed(stored, summary):
 
 
 def test_the_critical_path_follows_the_slowest_branch(stored, summary):
-    root = stored.task("suspended", attempt=1, children=2, open_children=2)
+    root = stored.task("suspended", attempt=1, spawned=1, children=2, open_children=2)
     stored.attempt(root, 1, "suspended", started=90, ended=88)
     quick = stored.task("completed", parent_id=root, attempt=1)
     stored.attempt(quick, 1, started=80, ended=70)
-    deep = stored.task("suspended", parent_id=root, attempt=2, stage=1, type="u", children=2, open_children=2)
+    deep = stored.task("suspended", parent_id=root, attempt=2, stage=1, type="u", spawned=2, children=2, open_children=2)
     stored.attempt(deep, 1, "suspended", started=80, ended=79)
     stored.attempt(deep, 2, "suspended", started=78, ended=74, stage=1)
     leaves = [stored.task("completed", parent_id=deep, root_id=root, attempt=2) for _ in range(3)]
