@@ -41,9 +41,9 @@ def test_a_worker_without_a_pod_stands_for_itself(workplace):
 
 
 def dies(workplace, start):
-    """Its lease runs out, and the peer, which never beats, finds that when it starts."""
+    """Its lease runs out before the peer starts."""
     workplace.move_clock(11)
-    return start(heartbeat_interval=1800)
+    return start()
 
 
 def dies_meanwhile(workplace, start):
@@ -64,7 +64,7 @@ def test_a_peer_takes_back_the_tasks_of_a_dead_worker(workplace, lost, cause):
     work().sync(workplace.database)
     dead = workplace.registered("pod-1", lease=10)
     task_id = workplace.taken(dead, "work", {"n": 1}).id
-    peer = lost(workplace, lambda **given: workplace.start(work(), pod_id="pod-2", **given))
+    peer = lost(workplace, lambda: workplace.start(work(), pod_id="pod-2"))
     done = workplace.ended(task_id)
     assert (done.status, done.failures, done.interruptions) == (Status.COMPLETED, 0, 1)
     assert workplace.outcomes(task_id) == ["interrupted", "completed"]
@@ -81,6 +81,17 @@ def test_a_peer_takes_back_the_tasks_of_a_dead_worker(workplace, lost, cause):
         "recovered_by_pod": "pod-2",
         "cause": cause,
     }
+
+
+def test_registering_takes_back_what_the_dead_of_any_pod_held(workplace):
+    work().sync(workplace.database)
+    dead, alive = workplace.registered("pod-1", lease=10), workplace.registered("pod-2")
+    task_id = workplace.taken(dead, "work").id
+    workplace.move_clock(11)
+    new = workplace.registered("pod-3")
+    assert (workplace.worker(dead).status, workplace.worker(dead).ended_by) == ("reaped", new)
+    assert workplace.worker(alive).status == "active"
+    assert workplace.client.get(task_id).status is Status.PENDING
 
 
 def test_a_living_workers_tasks_are_left_alone(workplace):
