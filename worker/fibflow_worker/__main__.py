@@ -45,11 +45,18 @@ def main(app: str, database: str, namespace: str, log_level: str, exit_with_pare
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     configure(log_level)
     try:
-        asyncio.run(serve(Worker(load(app), _database(database, namespace), Settings(**settings))))
+        asyncio.run(_work(Worker(load(app), _database(database, namespace), Settings(**settings))))
     except FibflowError as error:
         click.echo(f"fibflow worker: {one_line(sentence(error))}", err=True)
         sys.exit(2)
-    os._exit(0)  # a handler in a thread that never returns must not hold the process
+
+
+async def _work(worker: Worker) -> None:
+    """Serve, and leave at once: a handler that never returns, or never lets itself be cancelled, must not hold us."""
+    await serve(worker)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _exit_with(parent: int) -> None:

@@ -61,6 +61,8 @@ class Heartbeat(threading.Thread):
                 return
             except DatabaseError as error:
                 log.warning("heartbeat_failed", worker_id=self.worker_id, error=str(error))
+            except Exception:  # a fault of ours must not end the lease, and all that runs with it
+                log.exception("heartbeat_failed", worker_id=self.worker_id)
 
     def _pause(self) -> float:
         """Seconds until the next beat, or until an attempt here is overdue."""

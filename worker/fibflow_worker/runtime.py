@@ -127,6 +127,10 @@ class Worker:
         beats = self._heartbeat
         return not self._lost and (beats is None or not self.settings.own_deadline or time.monotonic() < beats.valid_until)
 
+    def holds(self, worker_id: int) -> bool:
+        """Whether it still works under this id."""
+        return worker_id == self.worker_id and not self._lost
+
     @property
     def claims(self) -> bool:
         """Whether it takes tasks now."""

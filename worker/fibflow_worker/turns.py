@@ -50,6 +50,9 @@ class Lease(Protocol):
     def claims(self) -> bool:
         """Whether it may take more."""
 
+    def holds(self, worker_id: int) -> bool:
+        """Whether it still works under this id: it was not lost, and has not come back under another."""
+
 
 @dataclass(slots=True)
 class Turn:
@@ -164,16 +167,14 @@ class Turns:
         self.under_way -= 1
         self.slots.give_back(turn.reserved, turn.limited)
         self._claiming = self._claiming and not turn.lanes
-        if self.lease.worker_id != turn.worker_id:
-            return
-        if settled:
+        if settled or not self.lease.holds(turn.worker_id):
             self.slots.settled(turn.batch)
         else:
             self.slots.put_back(turn.batch)
 
     def _begin(self, turn: Turn) -> None:
         """Start what was claimed, unless the worker was lost meanwhile: then others have it."""
-        if self.lease.worker_id == turn.worker_id:
+        if self.lease.holds(turn.worker_id):
             self.lanes.mark(turn.claimed)
             if turn.claimed:
                 log.debug("task_claimed", worker_id=turn.worker_id, tasks=[task.id for task in turn.claimed])
