@@ -23,6 +23,7 @@ def test_a_worker_past_its_own_deadline_writes_and_claims_nothing_until_it_has_r
     gate.reached()
     heartbeat = worker._heartbeat
     valid_until, heartbeat.valid_until = heartbeat.valid_until, 0
+    until(lambda: not worker._turns.under_way)
     second = workplace.client.enqueue("gated")
     gate.open()
     until(lambda: worker._slots.ended)
