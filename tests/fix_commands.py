@@ -9,14 +9,20 @@ import importlib
 import os
 import pickle
 import runpy
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import pytest
+
+from fibflow import Client
+from fibflow.store.migrate import migrate
+from fibflow.store.tasktypes import Declaration
 
 Text = str | bytes
 
@@ -46,6 +52,59 @@ def fibflow() -> Iterator[Commands]:
     commands = Commands()
     yield commands
     commands.close()
+
+
+HEAD = "apiVersion: fibflow.dev/v1alpha1\nkind: {}\nmetadata: {{name: it}}\nspec: "
+POOL = HEAD.format("WorkerPool") + "{app: 'shop:app'}\n"
+"""A manifest's beginning, and a pool of the application that `shop` holds."""
+
+
+@pytest.fixture(scope="session")
+def resizing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the task type `resize` and one task."""
+    file = tmp_path_factory.mktemp("resizing") / "fibflow.db"
+    migrate(f"sqlite:///{file}")
+    client = Client(f"sqlite:///{file}")
+    client.declare_types([Declaration("resize")])
+    client.enqueue("resize")
+    client.close()
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("FIBFLOW_DATABASE", "FIBFLOW_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def refused(done: subprocess.CompletedProcess[bytes], *fragments: str) -> None:
+    """The command was refused: with exit code 2, in one line that says all of this, and without a traceback."""
+    told = done.stderr.decode(errors="surrogateescape")
+    assert done.returncode == 2, told
+    assert done.stdout == b""
+    assert "Traceback" not in told
+    for fragment in fragments:
+        assert fragment in told
+    assert "Error: " in told or told.startswith("fibflow worker: ")
+
+
+def content(file: Path) -> list[str]:
+    """All that a SQLite database holds."""
+    with sqlite3.connect(file) as connection:
+        dump = list(connection.iterdump())
+    connection.close()
+    return dump
+
+
+@pytest.fixture
+def shop(folder: Path) -> Path:
+    """A folder with an application and a manifest."""
+    (folder / "shop.py").write_text("from fibflow import App\napp = App()\n")
+    (folder / "it.yaml").write_text(POOL)
+    return folder
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
