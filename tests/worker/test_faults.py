@@ -19,7 +19,7 @@ SHORTENED = {
 @pytest.mark.parametrize("fault", SHORTENED)
 def test_nothing_is_lost_doubled_or_overwritten_when(fault, postgres_server):
     row = SHORTENED[fault](Course(postgres_server, SEED, quick=True, say=print))
-    assert list(row.broken) == []
+    assert list(row.broken) == [], row.json()
     assert not row.lost
     assert not row.twice
     assert row.stale_tried == row.stale_refused
