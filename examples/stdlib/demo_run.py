@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from demo_claims import History, Kill, Recovery, recoveries
@@ -21,8 +21,6 @@ from fibflow.errors import DatabaseUnavailable, SchemaMismatch, UnknownTaskType
 from fibflow.model import FINAL, Event, EventType, Status, Task, TaskId, Tick, Worker
 
 POLL = 0.2
-RECOVERED_WITHIN = timedelta(seconds=8)
-"""After this another worker is killed: one that settled all it held in that very instant loses nothing."""
 TICKS = 4
 """So many ticks are waited for, however fast the workflow is."""
 CRON = "every-two-seconds"
@@ -93,9 +91,12 @@ class Run:
         return None
 
     def _recovered(self, kill: Kill) -> bool:
-        give_up = kill.time + RECOVERED_WITHIN
-        self._until("its tasks are recovered", lambda: self.recoveries(kill) or datetime.now(UTC) > give_up)
+        self._until("its tasks are recovered", lambda: self.recoveries(kill) or self._is_over(kill.worker))
         return bool(self.recoveries(kill))
+
+    def _is_over(self, killed: Worker) -> bool:
+        """Whether its successor is there, who takes back in one transaction whatever it had not settled."""
+        return any(worker.id == killed.id and worker.ended_at is not None for worker in self._client.workers())
 
     def _kill_the_busiest(self) -> Kill:
         worker = self._until("a worker holds tasks", self._busiest)
