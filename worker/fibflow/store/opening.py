@@ -62,8 +62,11 @@ class Borrowed(Database):
             if not self.postgresql:
                 raise InvalidInput("database", engine, "is async; give SQLite's create_engine, its calls run in threads")
             self.async_engine = engine
+            self._async_autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        elif self.postgresql:
+            self.engine, self._autocommit = engine, engine.execution_options(isolation_level="AUTOCOMMIT")
         else:
-            self.engine = engine if self.postgresql else _with_our_transactions(engine, self.clock)
+            self.engine = self._autocommit = _with_our_transactions(engine, self.clock)
 
     async def run(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb without blocking the event loop: in a thread, unless the engine is async."""
