@@ -112,8 +112,8 @@ def test_a_call_that_gets_no_connection_says_so(workplace, monkeypatch):
     with ExitStack() as held:
         for _ in range(pool.size() + pool._max_overflow):
             held.enter_context(workplace.database.engine.connect())
-        with pytest.raises(DatabaseUnavailable):
-            workplace.client.types()
+        with pytest.raises(DatabaseUnavailable, match="all connections of this program are in use"):
+            workplace.client.pause_type("work")
 
 
 def test_a_claim_names_owner_start_and_attempt(workplace):
