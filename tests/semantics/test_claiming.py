@@ -107,13 +107,13 @@ def test_racing_workers_never_claim_the_same_task(workplace):
 
 
 def test_a_call_that_gets_no_connection_says_so(workplace, monkeypatch):
-    pool = workplace.database._autocommit.pool
+    pool = workplace.database.engine.pool
     monkeypatch.setattr(pool, "_timeout", 0.01)
     with ExitStack() as held:
         for _ in range(pool.size() + pool._max_overflow):
-            held.enter_context(workplace.database._autocommit.connect())
-        with pytest.raises(DatabaseUnavailable):
-            workplace.client.types()
+            held.enter_context(workplace.database.engine.connect())
+        with pytest.raises(DatabaseUnavailable, match="all connections of this program are in use"):
+            workplace.client.pause_type("work")
 
 
 def test_a_claim_names_owner_start_and_attempt(workplace):
