@@ -102,7 +102,7 @@ class Watched(Database):
 def _say(verb: Any, args: Any, answer: Any = None, error: BaseException | None = None) -> None:
     tried, refusals = WRITES[verb]
     refused = [] if error is not None else [(one.task_id, one.fence, one.verb) for one in refusals(answer)]
-    told = {"tried": tried(*args), "refused": refused, "error": None if error is None else repr(error)}
+    told = {"worker": args[0], "tried": tried(*args), "refused": refused, "error": None if error is None else repr(error)}
     _line(f"wrote: {orjson.dumps(told).decode()}")
 
 

@@ -228,7 +228,7 @@ def _faults(seen: Round) -> list[str]:
         f"{seen.tasks - seen.completed} tasks are not completed": seen.completed == seen.tasks,
         f"{seen.twice} tasks were completed twice": seen.twice == 0,
         f"{seen.elsewhere} of {seen.tasks} results are those of the others": seen.elsewhere == seen.tasks,
-        f"accepted: {dict(seen.writes.accepted)}": not seen.writes.accepted,
+        f"accepted (worker, task, fence, verb): {seen.writes.accepted}": not seen.writes.accepted,
         f"changed by late writes: {seen.changed}": not seen.changed,
         f"{answered} refused, {unanswered} unanswered, {seen.recorded} recorded": (
             answered <= seen.recorded <= answered + unanswered
