@@ -45,6 +45,7 @@ class Maintenance:
     ) -> None:
         self.database, self.settings, self.slots = database, settings, slots
         self.lanes, self.turns, self.lease, self.stop = lanes, turns, lease, stop
+        self.looking = False
         self._nudge = asyncio.Event()
 
     def nudge(self) -> None:
@@ -57,7 +58,9 @@ class Maintenance:
 
     async def _poll(self) -> None:
         while True:
+            self.looking = True
             due_in = await surviving(self._look()) or self.settings.poll_interval
+            self.looking = False
             self._nudge.clear()
             try:
                 await asyncio.wait_for(self._nudge.wait(), self._pause(due_in))

@@ -288,7 +288,7 @@ class Worker:
         for attempt in list(self._slots.running.values()):
             self._slots.end(attempt, interrupted(attempt, "interrupted: its worker drained"))
             self._end_handler(attempt, "drain")
-        await self._until(lambda: not (self._slots.ended or self._turns.under_way))
+        await self._until(lambda: not (self._slots.ended or self._turns.under_way or self._maintenance.looking))
         for loop in self._loops:
             loop.cancel()
         await asyncio.wait(self._loops)
