@@ -9,20 +9,22 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from fibflow import encoding
 from fibflow.app import App
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
-from fibflow.logs import LEVELS, configure
+from fibflow.logs import LEVELS, configure, logger
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
 from fibflow.store.sqlite_file import check_file
 from fibflow_worker.runtime import Worker
 from fibflow_worker.serving import serve
 from fibflow_worker.settings import Settings
+
+log = logger(__name__)
 
 LONGEST_CAUSE = 300
 
@@ -45,18 +47,33 @@ def main(app: str, database: str, namespace: str, log_level: str, exit_with_pare
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     configure(log_level)
     try:
-        asyncio.run(_work(Worker(load(app), _database(database, namespace), Settings(**settings))))
+        worker = Worker(load(app), _database(database, namespace), Settings(**settings))
     except FibflowError as error:
-        click.echo(f"fibflow worker: {one_line(sentence(error))}", err=True)
-        sys.exit(2)
+        _leave(_told(error))
+    asyncio.run(_serve(worker))
 
 
-async def _work(worker: Worker) -> None:
-    """Serve, and leave at once: a handler that never returns, or never lets itself be cancelled, must not hold us."""
-    await serve(worker)
+async def _serve(worker: Worker) -> None:
+    """Serve, then leave at once: a handler that never returns, or never lets itself be cancelled, must not hold us."""
+    try:
+        await serve(worker)
+    except FibflowError as error:
+        _leave(_told(error))
+    except Exception:
+        log.exception("worker_failed")
+        _leave(1)
+    _leave(0)
+
+
+def _told(error: FibflowError) -> int:
+    click.echo(f"fibflow worker: {one_line(sentence(error))}", err=True)
+    return 2
+
+
+def _leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _exit_with(parent: int) -> None:

@@ -111,7 +111,7 @@ def _call_of(attempt: Attempt, arguments: dict[str, Any]) -> Call:
 
 def _reporter(attempt: Attempt, places: Places) -> Callable[[Any], Awaitable[None]]:
     async def report(told: Any) -> None:
-        await places.tell(*attempt.key, *told)
+        await places.tell(attempt.worker_id, *attempt.key, *told)
 
     return report
 
@@ -149,7 +149,7 @@ def _suspended(
 
 def failed(attempt: Attempt, error: BaseException, told: str | None = None) -> Result:
     """The result of a handler that raised, or whose payload or value was wrong."""
-    after = error.after if isinstance(error, Retry) else None
+    after = getattr(error, "after", None) if isinstance(error, Retry) else None
     retryable = not isinstance(error, PermanentError | InvalidInput)
     following = after_failure(attempt.facts, retryable=retryable, after=after)
     return _result(attempt, Outcome.FAILED, following, error=encoding.error_text(told or error))

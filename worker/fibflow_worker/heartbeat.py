@@ -41,6 +41,7 @@ class Heartbeat(threading.Thread):
         database: Database,
         worker_id: int,
         settings: Settings,
+        sent: float,
         earliest: Callable[[], float],
         beaten: Callable[[bool], None],
         lost: Callable[[], None],
@@ -49,7 +50,7 @@ class Heartbeat(threading.Thread):
         self.database, self.worker_id, self.settings = database, worker_id, settings
         self.earliest, self.beaten, self.lost = earliest, beaten, lost
         self.stopped = threading.Event()
-        self.valid_until = time.monotonic() + settings.lease
+        self.valid_until = sent + settings.lease
         self._next_beat = time.monotonic() + settings.heartbeat_interval
 
     def run(self) -> None:

@@ -27,27 +27,30 @@ class Lanes:
     def __init__(self, app: App, database: Database, slots: Slots) -> None:
         self.app, self.database, self.slots = app, database, slots
         self.names: dict[int, str] = {}
+        self._announced: set[str] = set()
         self._limits: dict[int, int | None] = {}
         self._version = -1
         self._read_at = -READ_EVERY
         self._lows: dict[int, int] = {}
+        self._dry: set[int] = set()
         self._marked_at = 0.0
 
-    async def refresh(self) -> bool:
-        """Declare the types of the handlers, if these have changed; whether they had. Limits are read again now and then."""
+    async def refresh(self) -> None:
+        """Declare the types of the handlers, if these have changed. Limits are read again now and then."""
         changed = self.app.version != self._version
         if changed:
             await self._declare()
         if changed or time.monotonic() - self._read_at >= READ_EVERY:
             self._limits = await self.database.run(limits_of, list(self.names))
             self._read_at = time.monotonic()
-        return changed
 
     async def _declare(self) -> None:
         version, handlers = self.app.version, list(self.app.handlers.values())
         declarations = [handler.declaration for handler in handlers]
         ids = await self.database.run(declare_types, declarations) if declarations else {}
         self.names = {type_id: name for name, type_id in ids.items()}
+        self._announced = {str(type_id) for type_id in self.names}
+        self.look_afresh()
         self._version = version
 
     def handler(self, type_id: int) -> Handler | None:
@@ -57,7 +60,7 @@ class Lanes:
     def open(self, free: int) -> list[Lane]:
         """The lanes that have room, when `free` slots are free."""
         self._forget()
-        rooms = {type_id: self._room(type_id, free) for type_id in self.names}
+        rooms = {type_id: self._room(type_id, free) for type_id in self.names if type_id not in self._dry}
         return [Lane(type_id, room, self._lows.get(type_id, LOWEST)) for type_id, room in rooms.items() if room > 0]
 
     def _room(self, type_id: int, free: int) -> int:
@@ -74,9 +77,18 @@ class Lanes:
         """Remember how far each lane has been taken."""
         self._lows.update({task.type_id: task.order_key for task in claimed})
 
-    def unmark(self) -> None:
-        """Start from the head again: there may be something below the marks."""
+    def run_dry(self, type_ids: Iterable[int]) -> None:
+        """These had no more; they are left out until there is something new."""
+        self._dry.update(type_ids)
+
+    def look_afresh(self) -> None:
+        """There may be something in every lane, also below the marks."""
+        self._dry.clear()
         self._lows.clear()
+
+    def announced(self, told: str) -> bool:
+        """Whether a notification tells of new work in one of the lanes."""
+        return told in self._announced
 
     def _forget(self) -> None:
         moment = time.monotonic()

@@ -52,16 +52,16 @@ class Maintenance:
         """Look now: an attempt of this worker may have been ended."""
         self._nudge.set()
 
-    async def run(self) -> None:
-        """Poll, and prune, until cancelled."""
-        await asyncio.gather(self._poll(), self._prune())
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """What polls, and what prunes, until they are cancelled."""
+        return [self._poll(), self._prune()]
 
     async def _poll(self) -> None:
         while True:
+            self._nudge.clear()
             self.looking = True
             due_in = await surviving(self._look()) or self.settings.poll_interval
             self.looking = False
-            self._nudge.clear()
             try:
                 await asyncio.wait_for(self._nudge.wait(), self._pause(due_in))
             except TimeoutError:
@@ -79,15 +79,21 @@ class Maintenance:
             return self.settings.poll_interval
         seen = await self.database.run(outlook.look, list(self.lanes.names))
         if seen.expired:
-            await self._reap()
+            await surviving(self._reap())
         if seen.promote:
-            await self.database.run(outlook.promote)
+            await surviving(self._promote())
         if seen.tick:
-            await self.database.run(cron.decide_ticks)
+            await surviving(self._decide_ticks())
         if seen.ready or seen.promote or seen.tick:
             self.turns.work_announced()
         await self._compare()
         return 0.001 if seen.promote or seen.tick else seen.due_in / SECOND
+
+    async def _promote(self) -> None:
+        await self.database.run(outlook.promote)
+
+    async def _decide_ticks(self) -> None:
+        await self.database.run(cron.decide_ticks)
 
     async def _reap(self) -> None:
         recover = self.settings.recover_running_tasks
@@ -143,9 +149,11 @@ BREATH = 0.01
 
 
 async def surviving(step: Coroutine[Any, Any, float | None]) -> float | None:
-    """What a step of a loop returns; None when the database failed it, which is told and not fatal."""
+    """What a step of a loop returns; None when it failed, which is told and not fatal: the other steps go on."""
     try:
         return await step
     except DatabaseError as error:
         log.warning("database_error", error=str(error))
-        return None
+    except Exception:
+        log.exception("maintenance_failed")
+    return None

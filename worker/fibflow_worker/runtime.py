@@ -13,9 +13,10 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from fibflow import encoding
@@ -23,6 +24,7 @@ from fibflow.app import LOOP, PROCESS, THREAD, App, Handler
 from fibflow.context import AsyncContext, Context
 from fibflow.errors import DatabaseError, FibflowError, LeaseLost, WorkerLost
 from fibflow.logs import logger
+from fibflow.metrics import LINGERING
 from fibflow.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, SECOND, Json
 from fibflow.store import leases, reading, record
 from fibflow.store.claim import Claimed
@@ -33,7 +35,7 @@ from fibflow.store.listen import Listener
 from fibflow.store.notes import Note
 from fibflow.store.tasktypes import Declaration
 from fibflow_worker.deadlines import Deadlines
-from fibflow_worker.execution import Attempt, Places, execute, interrupted, timed_out
+from fibflow_worker.execution import Attempt, Places, execute, failed, interrupted, timed_out
 from fibflow_worker.heartbeat import Heartbeat
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.maintenance import Maintenance
@@ -74,6 +76,8 @@ class Worker:
         self._places = Places(threads, Processes(self.settings.slots), self._tell_async)
         self._heartbeat: Heartbeat | None = None
         self._lost = False
+        self._came_lost = asyncio.Event()
+        self._out_of_touch: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
@@ -88,7 +92,7 @@ class Worker:
         await self._lanes.refresh()
         await self._register()
         self.state = State.RUNNING
-        loops: list[Coroutine[Any, Any, None]] = [self._turns.run(), self._maintenance.run(), self._told_to_stop()]
+        loops = [*self._turns.loops(), *self._maintenance.loops(), self._come_back(), self._told_to_stop()]
         if self.database.postgresql:
             loops.append(Listener(self.database.url, CHANNEL, self._heard).run())
         self._loops = [asyncio.create_task(loop) for loop in loops]
@@ -138,7 +142,7 @@ class Worker:
 
     def _heard(self, told: str) -> None:
         """A notification: a task type with new work, or a worker that lost an attempt; "" after every connect."""
-        if not told or (told.isdigit() and int(told) in self._lanes.names):
+        if not told or self._lanes.announced(told):
             self._turns.work_announced()
         if not told or told == f"w{self.worker_id}":
             self._maintenance.nudge()
@@ -146,6 +150,7 @@ class Worker:
     # ── the lease ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _register(self, *, supersede: bool = True) -> None:
+        sent = time.monotonic()
         self.worker_id = await self.database.run(
             leases.register,
             pod_id=self.settings.pod_id,
@@ -157,22 +162,49 @@ class Worker:
             supersede=supersede,
         )
         self._lost = False
+        self._tell_now = partial(self._tell, self.worker_id)
+        self._tell_soon = partial(self._tell_async, self.worker_id)
+        self._beat(sent)
+        log.info("worker_registered", worker_id=self.worker_id, pod_id=self.settings.pod_id)
+
+    def _beat(self, sent: float) -> None:
+        """Start the heartbeat of this registration, which was sent at `sent` (monotonic)."""
         loop = asyncio.get_running_loop()
         self._heartbeat = Heartbeat(
             self.database,
             self.worker_id,
             self.settings,
+            sent,
             earliest=lambda: self._deadlines.earliest,
             beaten=lambda paused: _soon(loop, self._beaten, paused),
             lost=lambda: _soon(loop, self._lose),
         )
+        self._watch_lease()
         self._heartbeat.start()
-        log.info("worker_registered", worker_id=self.worker_id, pod_id=self.settings.pod_id)
 
     def _beaten(self, paused: bool) -> None:
         """The lease was renewed."""
         self._paused_from_outside = paused
+        self._tell_handlers(None, unless="drain")
+        self._watch_lease()
         self._turns.knock()
+
+    def _watch_lease(self) -> None:
+        """Tell the handlers when the lease could not be renewed in time."""
+        if self._out_of_touch is not None:
+            self._out_of_touch.cancel()
+        if self.settings.own_deadline and self._heartbeat is not None:
+            late = max(self._heartbeat.valid_until - time.monotonic(), 0)
+            self._out_of_touch = asyncio.get_running_loop().call_later(late, self._tell_handlers, "out_of_touch")
+
+    def _tell_handlers(self, reason: str | None, *, unless: str | None = None) -> None:
+        """Tell the handlers why they should stop, or, with None, that they need not any more."""
+        for attempt in self._slots.running.values():
+            if attempt.context.cancelled == reason or (unless is not None and attempt.context.cancelled == unless):
+                continue
+            attempt.context.cancelled = reason
+            if attempt.handler.run_in == PROCESS and reason is not None:
+                self._places.processes.cancel(attempt.key, reason)
 
     def _lose(self) -> None:
         """Another took over: nothing of what runs here may be written any more."""
@@ -180,16 +212,19 @@ class Worker:
         self._lost = True
         for attempt in self._slots.clear():
             self._end_handler(attempt, "lease_lost")
-        self._loops.append(asyncio.create_task(self._come_back()))
+        self._came_lost.set()
 
     async def _come_back(self) -> None:
-        """Register anew as soon as no other worker of this pod is active."""
-        while self._lost and self.state is State.RUNNING:
-            try:
-                await self._register(supersede=False)
-            except (WorkerLost, DatabaseError):
-                await asyncio.sleep(self.settings.poll_interval)
-        self._turns.work_announced()
+        """After every loss, register anew as soon as no other worker of this pod is active."""
+        while True:
+            await self._came_lost.wait()
+            self._came_lost.clear()
+            while self._lost:
+                try:
+                    await self._register(supersede=False)
+                except (WorkerLost, DatabaseError):
+                    await asyncio.sleep(self.settings.poll_interval)
+            self._turns.work_announced()
 
     # ── attempts ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -224,22 +259,23 @@ class Worker:
             task.created_at,
             time.monotonic(),
         )
-        return AsyncContext(*given, tell=self._tell_async) if run_in == LOOP else Context(*given, tell=self._tell)
+        return AsyncContext(*given, tell=self._tell_soon) if run_in == LOOP else Context(*given, tell=self._tell_now)
 
     async def _run(self, attempt: Attempt) -> None:
         try:
             if attempt.context.stage:
                 await self._recall(attempt)
-            result = await execute(attempt, self._places)
+            result = interrupted(attempt, "released") if attempt.over else await execute(attempt, self._places)
         except DatabaseError as error:
             result = interrupted(attempt, f"released: its children could not be read: {error}")
-        except asyncio.CancelledError:
-            if not attempt.over:
-                raise
-            result = None
-        self._slots.lingering.discard(attempt)
-        if result is not None:
-            self._slots.end(attempt, result)
+        except Exception as error:  # a fault of ours fails the attempt, not the worker
+            log.exception("attempt_failed", task_id=attempt.context.id)
+            result = failed(attempt, RuntimeError(f"the worker could not run it: {error}"))
+        self._slots.end(attempt, result)
+        self._moved()
+
+    def _moved(self) -> None:
+        """An attempt left its slot."""
         self._turns.knock()
         if not self._slots.running:
             self._idle.set()
@@ -252,7 +288,7 @@ class Worker:
         """Settle an attempt whose time is up, whether its handler lets go or not."""
         self._slots.end(attempt, timed_out(attempt))
         self._end_handler(attempt, "timeout")
-        self._turns.knock()
+        self._moved()
 
     def _stop_attempt(self, key: Key, reason: str) -> None:
         """Somebody else ended an attempt that runs here."""
@@ -260,23 +296,33 @@ class Worker:
         if attempt is not None:
             log.info("task_taken", task_id=key[0], attempt=key[1], reason=reason)
             self._end_handler(attempt, reason)
-            self._turns.knock()
+            self._moved()
 
     def _end_handler(self, attempt: Attempt, reason: str) -> None:
         """Make a handler end whose result is no longer wanted; one in a thread can only be told."""
         attempt.over = True
         attempt.context.cancelled = reason
+        if attempt.task is None or attempt.task.done():
+            return
         self._slots.lingering.add(attempt)
-        if attempt.handler.run_in != THREAD and attempt.task is not None:
+        LINGERING.inc()
+        attempt.task.add_done_callback(lambda _: self._let_go(attempt))
+        if attempt.handler.run_in != THREAD:
             attempt.task.cancel()
+
+    def _let_go(self, attempt: Attempt) -> None:
+        """A handler that was told to end has ended."""
+        self._slots.lingering.discard(attempt)
+        LINGERING.dec()
+        self._turns.knock()
 
     # ── what handlers report ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _tell(self, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        _refuse(self.database.call(record.note_running, self.worker_id, task_id, fence, note, snapshot))
+    def _tell(self, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
+        _refuse(self.database.call(record.note_running, worker_id, task_id, fence, note, snapshot))
 
-    async def _tell_async(self, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        _refuse(await self.database.run(record.note_running, self.worker_id, task_id, fence, note, snapshot))
+    async def _tell_async(self, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
+        _refuse(await self.database.run(record.note_running, worker_id, task_id, fence, note, snapshot))
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -297,10 +343,7 @@ class Worker:
 
     async def _finish(self) -> None:
         """Tell the handlers of the drain, and wait for them: until all have ended, the time is up, or somebody hurries."""
-        for attempt in self._slots.running.values():
-            attempt.context.cancelled = "drain"
-            if attempt.handler.run_in == PROCESS:
-                self._places.processes.cancel(attempt.key, "drain")
+        self._tell_handlers("drain")
         self._idle.clear()
         if self._slots.running:
             waits = [asyncio.create_task(event.wait()) for event in (self._idle, self._hurry)]
@@ -317,12 +360,14 @@ class Worker:
 
     async def _leave(self) -> None:
         self._deadlines.stop()
+        if self._out_of_touch is not None:
+            self._out_of_touch.cancel()
+        if self._heartbeat is not None:
+            await asyncio.to_thread(self._heartbeat.stop)
         try:
             await self.database.run(leases.stop, self.worker_id)
         except DatabaseError as error:
             log.warning("drain_failed", worker_id=self.worker_id, error=str(error))
-        if self._heartbeat is not None:
-            await asyncio.to_thread(self._heartbeat.stop)
         await self._places.processes.close()
         self._places.threads.shutdown(wait=False, cancel_futures=True)
 

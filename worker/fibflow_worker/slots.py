@@ -66,7 +66,8 @@ class Slots:
         return batch
 
     def put_back(self, batch: Sequence[Result]) -> None:
-        self.ended[:0] = batch
+        """They are settled later, after what has ended meanwhile."""
+        self.ended += batch
 
     def settled(self, batch: Iterable[Result]) -> None:
         self._held.subtract(result.attempt.type_id for result in batch)

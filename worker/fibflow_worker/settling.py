@@ -1,0 +1,144 @@
+"""Settling: the results of handlers become endings in the database, whatever is the matter with them.
+
+A batch that the database refuses is split until the bad result stands alone; that attempt fails, and says why. A spawn is
+a transaction of its own. What is settled, or refused as stale, is taken out of the list that it came in; what is left there
+when the database is away is to be tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from fibflow.errors import DatabaseError, InvalidInput, LeaseLost
+from fibflow.logs import logger
+from fibflow.model import EventType, Outcome
+from fibflow.store import claim, record, settle
+from fibflow.store.claim import Claimed, Lane
+from fibflow.store.database import Database
+from fibflow_worker.execution import Result, failed
+
+log = logger(__name__)
+
+Place = tuple[Sequence[Lane], int]
+"""Where to claim, and how much at the most."""
+
+
+class Settling:
+    """Settles the results of one worker."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def spawns(self, worker_id: int, left: list[Result]) -> DatabaseError | None:
+        """Settle the results that create children; the trouble with the last of those that are left."""
+        trouble = None
+        for result in [result for result in left if result.children]:
+            try:
+                await self._spawn(worker_id, result)
+            except DatabaseError as error:
+                trouble = error
+            else:
+                left.remove(result)
+        return trouble
+
+    async def _spawn(self, worker_id: int, result: Result) -> None:
+        """Raises DatabaseError when it may succeed later."""
+        try:
+            stale = await self.database.run(record.spawn, worker_id, result.ending, result.children)
+        except DatabaseError as error:
+            if not _refused(error):
+                raise
+            await self._fail(worker_id, result, error)
+        except Exception as error:  # whatever children a handler made up, they fail its attempt and nothing else
+            await self._fail(worker_id, result, error)
+        else:
+            _tell([result], stale)
+
+    async def others(self, worker_id: int, left: list[Result], place: Place | None) -> Sequence[Claimed]:
+        """Settle the results without children, and claim in the same transaction; what was claimed. Raises DatabaseError."""
+        batch = [result for result in left if not result.children]
+        if not batch:
+            return await self._claim(worker_id, place)
+        claimed: Sequence[Claimed] = ()
+        try:
+            stale, claimed = await self._settle_and_claim(worker_id, batch, place)
+        except DatabaseError as error:
+            if not _refused(error):
+                raise
+            await self._settle_apart(worker_id, batch)
+            place = None
+        else:
+            _tell(batch, stale)
+        left[:] = [result for result in left if result.children]
+        return claimed
+
+    async def _settle_and_claim(
+        self, worker_id: int, batch: Sequence[Result], place: Place | None
+    ) -> tuple[list[LeaseLost], Sequence[Claimed]]:
+        endings = [result.ending for result in batch]
+        if place is None:
+            return await self.database.run(settle.settle, worker_id, endings), ()
+        return await self.database.run(settle.settle_and_claim, worker_id, endings, *place)
+
+    async def _claim(self, worker_id: int, place: Place | None) -> Sequence[Claimed]:
+        return () if place is None else await self.database.run(claim.claim, worker_id, *place)
+
+    async def _settle_apart(self, worker_id: int, batch: Sequence[Result]) -> None:
+        """Settle a batch that was refused together with a claim, or with others: whole, then in halves, then alone."""
+        try:
+            stale = await self.database.run(settle.settle, worker_id, [result.ending for result in batch])
+        except DatabaseError as error:
+            if not _refused(error):
+                raise
+            if len(batch) == 1:
+                await self._fail(worker_id, batch[0], error)
+                return
+            middle = len(batch) // 2
+            await self._settle_apart(worker_id, batch[:middle])
+            await self._settle_apart(worker_id, batch[middle:])
+        else:
+            _tell(batch, stale)
+
+    async def _fail(self, worker_id: int, result: Result, error: Exception) -> None:
+        """The attempt's result cannot be stored: it fails without a retry, and says why."""
+        refused = failed(result.attempt, InvalidInput("result", result.attempt.context.name, f"cannot be stored: {error}"))
+        _tell([refused], await self.database.run(settle.settle, worker_id, [refused.ending]))
+
+
+def _refused(error: DatabaseError) -> bool:
+    """Whether the database answered, and said no; its subclasses are times when it did not answer so."""
+    return type(error) is DatabaseError
+
+
+# ── what is told of it ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _tell(batch: Sequence[Result], stale: Sequence[Exception]) -> None:
+    for refusal in stale:
+        log.info(EventType.STALE_WRITE_REJECTED, reason=str(refusal))
+    everything = log.isEnabledFor(logging.DEBUG)
+    for result in batch:
+        if everything or result.ending.outcome is not Outcome.COMPLETED:
+            _tell_of(result)
+
+
+def _tell_of(result: Result) -> None:
+    ending = result.ending
+    told = log.info if ending.error is not None else log.debug
+    told(
+        EVENTS.get(ending.outcome, EventType.STATUS_CHANGED),
+        task_id=ending.task_id,
+        attempt=ending.fence,
+        type=result.attempt.context.name,
+        became=str(ending.next.status),
+        error=None if ending.error is None else ending.error.strip().rsplit("\n", 1)[-1],
+    )
+
+
+EVENTS = {
+    Outcome.COMPLETED: EventType.COMPLETED,
+    Outcome.FAILED: EventType.FAILED,
+    Outcome.TIMEOUT: EventType.TIMED_OUT,
+    Outcome.SUSPENDED: EventType.SUSPENDED,
+}
