@@ -11,7 +11,15 @@ from e2e import pods
 
 CRDS = sorted((Path(__file__).parents[2] / "crds").glob("*.yaml"))
 PODS_DATABASE = "import psycopg; print(psycopg.connect('{url}').execute('SELECT 6 * 7').fetchone()[0])"
-ASK = "import urllib.request; print(urllib.request.urlopen('http://{host}/', timeout=20).status)"
+ASK = """
+import time, urllib.request
+while True:  # a name and the way to its pods are known everywhere only a moment after the service is there
+    try:
+        print(urllib.request.urlopen('http://{host}/', timeout=2).status)
+        break
+    except OSError:
+        time.sleep(0.2)
+"""
 SLEEP = "import signal; signal.pause()"
 
 
