@@ -18,7 +18,7 @@ from fibflow.model import Outcome, Status
 from fibflow.store.database import Session, write
 from fibflow.store.ending import SHARED, Ending, Row
 from fibflow.store.enqueue import wake
-from fibflow.store.finish import finish
+from fibflow.store.finish import count_off, finish
 from fibflow.store.notes import BETWEEN, ENDS, Note, stored_note
 from fibflow.store.paging import identity
 from fibflow.store.settle import START_OVER, due, end_attempts
@@ -32,7 +32,7 @@ STATUS = {"scheduled": Status.PENDING, "ready": Status.PENDING}
 def pause(session: Session, task_id: int) -> None:
     """Hold a pending or running task back. Raises NotFound, IllegalTransition."""
     row = _checked(session, task_id, Verb.PAUSE)
-    log.info("task_paused", task_id=task_id, was=str(_status(row)))
+    session.after(log.info, "task_paused", task_id=task_id, was=str(_status(row)))
     if row["state"] == "running":
         _end_running(session, row, Outcome.INTERRUPTED, Status.PAUSED, Note("task_paused", ENDS))
     else:
@@ -44,7 +44,7 @@ def cancel(session: Session, task_id: int, reason: str | None = None) -> None:
     """End a task that is not final as cancelled; the reason is kept as its error. Raises NotFound, IllegalTransition."""
     reason = encoding.optional_text(reason, "reason") or "Task cancelled"
     row = _checked(session, task_id, Verb.CANCEL)
-    log.info("task_cancelled", task_id=task_id, was=str(_status(row)), reason=reason)
+    session.after(log.info, "task_cancelled", task_id=task_id, was=str(_status(row)), reason=reason)
     if row["state"] == "running":
         _end_running(session, row, Outcome.CANCELLED, Status.CANCELLED, Note("task_cancelled", ENDS, message=reason))
         return
@@ -53,7 +53,7 @@ def cancel(session: Session, task_id: int, reason: str | None = None) -> None:
     session.connection.execute(sa.insert(event), [stored_note(note, row, moment, Status.CANCELLED)])
     ended = {"status": "cancelled", "error": reason, "result": None, "finished_at": moment, "suspend_reason": None}
     last = {"last_event_type": "task_cancelled", "last_event_at": moment}
-    finish(session, [{name: row[name] for name in SHARED} | ended | last], moment)
+    count_off(session, finish(session, [{name: row[name] for name in SHARED} | ended | last]))
 
 
 @write
@@ -61,7 +61,7 @@ def resume(session: Session, task_id: int, reason: str | None = None) -> None:
     """Send a paused task back to its start, or a suspended one to its next stage. Raises NotFound, IllegalTransition."""
     reason = encoding.optional_text(reason, "reason") or "manual"
     row = _checked(session, task_id, Verb.RESUME)
-    log.debug("task_resumed", task_id=task_id, was=str(_status(row)), reason=reason)
+    session.after(log.debug, "task_resumed", task_id=task_id, was=str(_status(row)), reason=reason)
     moment = session.now()
     if row["state"] == "paused":
         fresh = {"failures": 0, "interruptions": 0, **START_OVER}
@@ -81,7 +81,7 @@ def redrive(session: Session, task_id: int) -> None:
     if row is None:
         _checked(session, task_id, Verb.REDRIVE)
         raise NotFound("task", task_id)
-    log.debug("task_redriven", task_id=task_id, was=row["status"])
+    session.after(log.debug, "task_redriven", task_id=task_id, was=row["status"])
     moment = session.now()
     again = {"failures": 0, "interruptions": 0, "error": None, "worker_id": None, **START_OVER}
     last = {"last_event_type": "task_redriven", "last_event_at": moment}

@@ -193,7 +193,7 @@ def _set_paused(session: Session, name: str, paused: bool) -> None:
     change = sa.update(cron_task).where(_named(session, name)).values(paused=paused, paused_reason=None)
     if session.connection.execute(change).rowcount == 0:
         raise NotFound("cron task", name)
-    log.info("cron_paused" if paused else "cron_resumed", cron=name, namespace=session.namespace)
+    session.after(log.info, "cron_paused" if paused else "cron_resumed", cron=name, namespace=session.namespace)
 
 
 def pause_after_failure(session: Session, failed: Iterable[tuple[int, int]]) -> None:
@@ -203,7 +203,7 @@ def pause_after_failure(session: Session, failed: Iterable[tuple[int, int]]) -> 
         change = sa.update(cron_task).where(cron_task.c.id == cron_id, asked)
         reason = f"task {task_id} failed for good"
         if session.connection.execute(change.values(paused=True, paused_reason=reason)).rowcount:
-            log.info("cron_paused", cron_id=cron_id, task_id=task_id)
+            session.after(log.info, "cron_paused", cron_id=cron_id, task_id=task_id)
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -307,7 +307,13 @@ def _decide(session: Session, row: Row, moment: int) -> None:
     records = [_record(session, row, tick, moment) for tick in decision.ticks]
     if records:
         session.connection.execute(sa.insert(cron_tick).values(records))
-        log.debug("cron_decided", cron=row["name"], ticks=len(records), tasks=[r["task_id"] for r in records if r["task_id"]])
+        session.after(
+            log.debug,
+            "cron_decided",
+            cron=row["name"],
+            ticks=len(records),
+            tasks=[r["task_id"] for r in records if r["task_id"]],
+        )
     _advance(session, row, decision.decided_through, schedule.next_after(decision.decided_through))
 
 

@@ -20,6 +20,8 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, partial
@@ -31,7 +33,14 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool, StaticPool
-from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
 from fibflow.model import SECOND
@@ -52,10 +61,15 @@ class Session:
     namespace: str = "default"
     priority_step: int = PRIORITY_STEP
     wakes: Wakes = field(default_factory=lambda: Wakes())
+    later: list[Callable[[], object]] = field(default_factory=list)
 
     @property
     def postgresql(self) -> bool:
         return self.connection.dialect.name == "postgresql"
+
+    def after(self, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Do this when the transaction is committed: count, or tell. What was rolled back is not told."""
+        self.later.append(partial(call, *args, **kwargs))
 
     def now(self) -> int:
         """The database's clock, microseconds since the epoch."""
@@ -114,7 +128,7 @@ class Transient(Exception):
 TRANSIENT = retry_if_exception_type(Transient)
 REPEATS: dict[str, Any] = {
     "retry": TRANSIENT,
-    "stop": stop_after_attempt(8),
+    "stop": stop_after_attempt(8) | stop_after_delay(10),
     "wait": wait_random_exponential(0.01, 1),
     "reraise": True,
 }
@@ -146,7 +160,7 @@ class Database:
         self.priority_step = priority_step
         self.clock = Clock()
         self.wakes = Wakes()
-        self._memory_lock = threading.RLock() if self.in_memory else None
+        self._memory_lock = threading.RLock() if self.in_memory else nullcontext()
 
     @property
     def postgresql(self) -> bool:
@@ -162,6 +176,11 @@ class Database:
         if self.postgresql:
             return sa.create_engine(self.url, **self._postgresql_pool())
         return _sqlite_engine(self.url, self.clock, self.in_memory)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        """Where verbs run that would block the event loop (SQLite)."""
+        return ThreadPoolExecutor(8, thread_name_prefix="database")
 
     @cached_property
     def async_engine(self) -> AsyncEngine:
@@ -199,14 +218,14 @@ class Database:
     def call(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb in this thread. Raises DatabaseUnavailable, OutcomeUnknown, SchemaMismatch, and what the verb raises."""
         try:
-            return self._once(verb, *args, **kwargs)
+            return self._once(self._engine_for(verb), verb, *args, **kwargs)
         except Transient:
             return self._again(verb, *args, **kwargs)
 
     def _again(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Repeat a verb that did nothing, after a while, a few times."""
         try:
-            result: R = Retrying(**REPEATS)(self._once, verb, *args, **kwargs)
+            result: R = Retrying(**REPEATS)(self._once, self._engine_for(verb), verb, *args, **kwargs)
             return result
         except Transient as busy:
             raise DatabaseUnavailable(str(busy)) from busy
@@ -214,7 +233,7 @@ class Database:
     async def run(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb without blocking the event loop. Raises what `call` raises."""
         if not self.postgresql:
-            return await asyncio.to_thread(partial(self.call, verb, *args, **kwargs))
+            return await self.in_a_thread(partial(self.call, verb, *args, **kwargs))
         try:
             return await self._once_async(verb, *args, **kwargs)
         except Transient:
@@ -226,28 +245,6 @@ class Database:
         except Transient as busy:
             raise DatabaseUnavailable(str(busy)) from busy
 
-    def _once(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        mode = _mode(verb)
-        engine = self.engine if mode is Mode.WRITE else self._autocommit
-        committing = False
-        lock = self._memory_lock
-        if lock is not None:
-            lock.acquire()
-        try:
-            with engine.connect() as connection:
-                committing = mode is Mode.STATEMENT
-                if mode is Mode.READ:
-                    connection = connection.execution_options(fibflow_read=True)
-                result = verb(self._session(connection), *args, **kwargs)
-                committing = mode is not Mode.READ
-                connection.commit()
-                return result
-        except FAULTS as error:
-            raise explained(error, committing, self.url) from error
-        finally:
-            if lock is not None:
-                lock.release()
-
     async def _once_async(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         mode = _mode(verb)
         engine = self.async_engine if mode is Mode.WRITE else self._async_autocommit
@@ -255,12 +252,38 @@ class Database:
         try:
             async with engine.connect() as connection:
                 committing = mode is Mode.STATEMENT
-                result = await connection.run_sync(lambda sync: verb(self._session(sync), *args, **kwargs))
+                session = await connection.run_sync(self._session)
+                result = await connection.run_sync(lambda _: verb(session, *args, **kwargs))
                 committing = mode is not Mode.READ
                 await connection.commit()
-                return result
         except FAULTS as error:
             raise explained(error, committing, self.url) from error
+        _tell(session)
+        return result
+
+    async def in_a_thread(self, call: Callable[[], R]) -> R:
+        """Call where it blocks nobody, and where no handler's threads are in the way."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _engine_for(self, verb: Callable[..., Any]) -> sa.Engine:
+        return self.engine if _mode(verb) is Mode.WRITE else self._autocommit
+
+    def _once(self, engine: sa.Engine, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        mode = _mode(verb)
+        committing = False
+        try:
+            with self._memory_lock, engine.connect() as connection:
+                committing = mode is Mode.STATEMENT
+                if mode is Mode.READ:
+                    connection = connection.execution_options(fibflow_read=True)
+                session = self._session(connection)
+                result = verb(session, *args, **kwargs)
+                committing = mode is not Mode.READ
+                connection.commit()
+        except FAULTS as error:
+            raise explained(error, committing, self.url) from error
+        _tell(session)
+        return result
 
     def _session(self, connection: sa.Connection) -> Session:
         return Session(connection, self.namespace, self.priority_step, self.wakes)
@@ -270,6 +293,8 @@ class Database:
         for engine in ("engine", "_autocommit"):
             if engine in self.__dict__:
                 self.__dict__[engine].dispose()
+        if "_threads" in self.__dict__:
+            self.__dict__.pop("_threads").shutdown(wait=False)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -277,6 +302,12 @@ class Database:
             if engine in self.__dict__:
                 await self.__dict__[engine].dispose()
         self.close()
+
+
+def _tell(session: Session) -> None:
+    """What was kept until the transaction was committed."""
+    for call in session.later:
+        call()
 
 
 def parse_url(url: str) -> sa.URL:
@@ -311,7 +342,7 @@ def _sqlite_engine(url: sa.URL, clock: Clock, in_memory: bool) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=StaticPool if in_memory else QueuePool,
-        connect_args={"check_same_thread": False, "timeout": 30, "isolation_level": None},
+        connect_args={"check_same_thread": False, "timeout": 10, "isolation_level": None},
     ).execution_options(schema_translate_map={"fibflow": None})
 
     @sa.event.listens_for(engine, "connect")
@@ -319,7 +350,7 @@ def _sqlite_engine(url: sa.URL, clock: Clock, in_memory: bool) -> sa.Engine:
         connection.create_function("fibflow_now", 0, clock.now)
         if not in_memory:
             connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute("PRAGMA busy_timeout=10000")
         connection.execute("PRAGMA synchronous=FULL")
 
     @sa.event.listens_for(engine, "begin")
@@ -346,7 +377,8 @@ def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:
         return DatabaseError(f"{shown(url)} refused: {_line(str(error))}")
     code = getattr(error.orig, "sqlstate", None)
     text = str(error.orig)
-    if code in DEADLOCK_OR_SERIALIZATION or "database is locked" in text:
+    registered_meanwhile = code == "23505" and "worker_identity" in text
+    if code in DEADLOCK_OR_SERIALIZATION or registered_meanwhile or "database is locked" in text:
         return Transient(text)
     if code in UNDEFINED_TABLE_OR_SCHEMA or "no such table" in text or "no such column" in text:
         return SchemaMismatch(f"{shown(url)} lacks fibflow's tables or has older ones: run `fibflow migrate` ({_line(text)})")

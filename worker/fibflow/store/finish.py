@@ -68,8 +68,11 @@ SELECT gone.id, attempt, parent_id, generation, now FROM gone, clock
 """)
 
 
-def complete_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> set[Key]:
-    """Complete attempts of an active worker and their tasks; the keys of those that were still its own (PostgreSQL)."""
+def complete_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> tuple[set[Key], list[Awaited]]:
+    """Complete attempts of an active worker and their tasks (PostgreSQL).
+
+    The keys of those that were still its own, and whom they are to be counted off: `count_off` follows.
+    """
     parameters = {
         "worker": worker_id,
         "ids": integers([ending.task_id for ending in endings]),
@@ -77,27 +80,33 @@ def complete_owned(session: Session, worker_id: int, endings: Sequence[Ending]) 
         "results": array([ending.result for ending in endings]),
     }
     rows = session.connection.execute(COMPLETE_OWNED, parameters).all()
-    children = [(row.parent_id, row.generation) for row in rows if row.parent_id is not None]
-    if children:
-        _count_off_all(session, children, rows[0].now)
-    return {(row.id, row.attempt) for row in rows}
+    awaited = [(row.parent_id, row.generation) for row in rows if row.parent_id is not None]
+    return {(row.id, row.attempt) for row in rows}, awaited
 
 
-def finish(session: Session, rows: Sequence[dict[str, Any]], moment: int) -> None:
-    """Move locked hot rows to their end and tell of it; `rows` are those of `task_final`."""
+Awaited = tuple[int, int]
+"""(parent, generation): what an ended child is counted off."""
+
+
+def finish(session: Session, rows: Sequence[dict[str, Any]]) -> list[Awaited]:
+    """Move locked hot rows to their end; `rows` are those of `task_final`. Whom they are to be counted off."""
     if not rows:
-        return
+        return []
     session.connection.execute(sa.delete(task).where(task.c.id.in_([row["id"] for row in rows])))
     session.connection.execute(sa.insert(task_final), list(rows))
-    _count_off_all(session, [(row["parent_id"], row["generation"]) for row in rows if row["parent_id"] is not None], moment)
     failed = [row for row in rows if row["cron_id"] is not None and row["status"] == Status.PERMANENTLY_FAILED]
     if failed:
         pause_after_failure(session, [(row["cron_id"], row["id"]) for row in failed])
+    return [(row["parent_id"], row["generation"]) for row in rows if row["parent_id"] is not None]
 
 
-def _count_off_all(session: Session, children: Iterable[tuple[int, int]], moment: int) -> None:
-    """Count ended children off their parents, given as (parent, generation), the youngest parent first."""
-    for (parent_id, generation), count in sorted(Counter(children).items(), reverse=True):
+def count_off(session: Session, awaited: Iterable[Awaited]) -> None:
+    """Count ended children off their parents: the last act of a transaction, for it locks parents, the youngest first."""
+    counts = Counter(awaited)
+    if not counts:
+        return
+    moment = session.now()
+    for (parent_id, generation), count in sorted(counts.items(), reverse=True):
         _count_off(session, parent_id, generation, count, moment)
 
 

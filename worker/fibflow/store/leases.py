@@ -69,7 +69,7 @@ def register(
     }
     worker_id: int = session.connection.execute(sa.insert(worker).returning(worker.c.id), row).scalar_one()
     session.connection.execute(sa.update(worker).where(worker.c.id.in_(ended)).values(ended_by=worker_id))
-    if ended and recover:
+    if recover:
         take_back(session, worker_id)
     return worker_id
 
@@ -87,7 +87,7 @@ def _make_room(session: Session, pod_id: str | None, moment: int, supersede: boo
     superseded = list(former) if supersede else []
     _end_workers(session, superseded, "superseded", moment, None)
     for worker_id in superseded:
-        log.info("worker_superseded", worker_id=worker_id, pod_id=pod_id)
+        session.after(log.info, "worker_superseded", worker_id=worker_id, pod_id=pod_id)
     return superseded + _reap(session, moment, None)
 
 
@@ -138,7 +138,7 @@ def _set_paused(session: Session, worker_id: int, paused: bool) -> None:
     named = sa.and_(worker.c.id == worker_id, worker.c.namespace == session.namespace, worker.c.status == "active")
     if session.connection.execute(sa.update(worker).where(named).values(paused=paused)).rowcount == 0:
         raise NotFound("active worker", worker_id)
-    log.info("worker_paused" if paused else "worker_resumed", worker_id=worker_id)
+    session.after(log.info, "worker_paused" if paused else "worker_resumed", worker_id=worker_id)
 
 
 @write
@@ -172,7 +172,6 @@ def take_back(session: Session, by: int) -> int:
         sa.select(task, worker.c.pod_id.label("lost_pod"), worker.c.status.label("cause"))
         .join(worker, worker.c.id == task.c.worker_id)
         .where(task.c.state == sa.text("'running'"), worker.c.status != "active")
-        .where(worker.c.namespace == session.namespace)
         .order_by(task.c.id.desc())
         .limit(SWEPT)
         .with_for_update(of=task, skip_locked=True)
@@ -181,7 +180,7 @@ def take_back(session: Session, by: int) -> int:
     pod = session.connection.execute(sa.select(worker.c.pod_id).where(worker.c.id == by)).scalar()
     back = end_attempts(session, [_lost(row, by, pod) for row in rows])
     for task_id, fence in sorted(back):
-        log.info("task_recovered", task_id=task_id, attempt=fence, by=by)
+        session.after(log.info, "task_recovered", task_id=task_id, attempt=fence, by=by)
     return len(back)
 
 
@@ -232,5 +231,5 @@ def time_out_overdue(session: Session, by: int) -> int:
     endings = [_ending(row, Outcome.TIMEOUT, after=after_failure(facts_of(row)), error=error, ended_by=by) for row in rows]
     late = end_attempts(session, endings)
     for task_id, fence in sorted(late):
-        log.info("task_timeout", task_id=task_id, attempt=fence, by=by, error=error)
+        session.after(log.info, "task_timed_out", task_id=task_id, attempt=fence, by=by, error=error)
     return len(late)

@@ -6,7 +6,6 @@ open. On SQLite our transactions still queue by BEGIN IMMEDIATE and read our clo
 
 from __future__ import annotations
 
-import asyncio
 import os
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -72,7 +71,7 @@ class Borrowed(Database):
         """Run a verb without blocking the event loop: in a thread, unless the engine is async."""
         if self._awaits:
             return await super().run(verb, *args, **kwargs)
-        return await asyncio.to_thread(partial(self.call, verb, *args, **kwargs))
+        return await self.in_a_thread(partial(self.call, verb, *args, **kwargs))
 
     def close(self) -> None:
         """Its maker closes the engine; beside an async one there may be one of our own for threads."""

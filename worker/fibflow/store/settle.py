@@ -26,7 +26,7 @@ from fibflow.store.clock import micros
 from fibflow.store.database import Session, write
 from fibflow.store.ending import Ending, Key, Row, final_row
 from fibflow.store.enqueue import wake
-from fibflow.store.finish import complete_owned, finish
+from fibflow.store.finish import Awaited, complete_owned, count_off, finish
 from fibflow.store.notes import stored_note
 from fibflow.store.stale import record_stale
 from fibflow.store.tables import attempt, event, task, worker
@@ -57,8 +57,12 @@ def _end_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> s
     at_once = session.postgresql
     completed = [ending for ending in ordered if at_once and ending.outcome is Outcome.COMPLETED]
     others = [ending for ending in ordered if not at_once or ending.outcome is not Outcome.COMPLETED]
-    done = complete_owned(session, worker_id, completed) if completed else set()
-    return done | (end_attempts(session, others) if others and active(session, worker_id) else set())
+    done, awaited = complete_owned(session, worker_id, completed) if completed else (set(), [])
+    if others and active(session, worker_id):
+        more, also = _end(session, others)
+        done, awaited = done | more, awaited + also
+    count_off(session, awaited)
+    return done
 
 
 def _downwards(ending: Ending) -> int:
@@ -85,16 +89,23 @@ def _ended_so(session: Session, ending: Ending) -> bool:
 
 def end_attempts(session: Session, endings: Iterable[Ending]) -> set[Key]:
     """End every attempt that is still what its ending says; the keys of those that were."""
-    ordered = sorted(endings, key=_downwards)
+    done, awaited = _end(session, sorted(endings, key=_downwards))
+    count_off(session, awaited)
+    return done
+
+
+def _end(session: Session, ordered: Sequence[Ending]) -> tuple[set[Key], list[Awaited]]:
+    """The same, but for the parents: whom the ended are to be counted off."""
     moment = session.now()
     rows = _locked(session, ordered)
     found = [(ending, rows[ending.task_id]) for ending in ordered if _is_owner(rows.get(ending.task_id), ending)]
-    if found:
-        _write_attempts(session, found, moment)
-        _write_events(session, found, moment)
-        _move_on(session, [(ending, row) for ending, row in found if ending.next.status not in FINAL], moment)
-        finish(session, [final_row(e, row, moment) for e, row in found if e.next.status in FINAL], moment)
-    return {ending.key for ending, _ in found}
+    if not found:
+        return set(), []
+    _write_attempts(session, found, moment)
+    _write_events(session, found, moment)
+    _move_on(session, [(ending, row) for ending, row in found if ending.next.status not in FINAL], moment)
+    awaited = finish(session, [final_row(e, row, moment) for e, row in found if e.next.status in FINAL])
+    return {ending.key for ending, _ in found}, awaited
 
 
 def _locked(session: Session, endings: Sequence[Ending]) -> dict[int, Row]:

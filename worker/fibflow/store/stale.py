@@ -17,7 +17,7 @@ def record_stale(session: Session, task_id: int, fence: int, worker_id: int, ver
     insert = dialect.insert(stale_write).values(row)
     key = ["task_id", "fence", "verb"]
     session.connection.execute(insert.on_conflict_do_update(index_elements=key, set_={"count": stale_write.c.count + 1}))
-    STALE_WRITES.labels(verb=verb).inc()
+    session.after(STALE_WRITES.labels(verb=verb).inc)
 
 
 def stale_writes(session: Session) -> int:

@@ -128,7 +128,7 @@ def _set_paused(session: Session, name: str, paused: bool) -> None:
     named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
     if session.connection.execute(sa.update(task_type).where(named).values(paused=paused)).rowcount == 0:
         raise NotFound("task type", name)
-    log.info("type_paused" if paused else "type_resumed", type=name, namespace=session.namespace)
+    session.after(log.info, "type_paused" if paused else "type_resumed", type=name, namespace=session.namespace)
 
 
 @read
