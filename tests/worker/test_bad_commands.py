@@ -1,4 +1,4 @@
-"""Bad input, as a person meets it: real commands, exit code 2, one message that helps, nothing resizing, no traceback."""
+"""Bad input, as a person meets it: real commands, exit code 2, one message that helps, nothing stored, no traceback."""
 
 import json
 

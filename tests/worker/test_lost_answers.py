@@ -1,13 +1,19 @@
 """A connection that is cut after COMMIT was sent: what was settled is neither lost nor settled again, what was claimed runs."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 import sqlalchemy as sa
 
 from cutting_proxy import CuttingProxy
-from fibflow import Client, Outcome
+from fibflow import Client, Outcome, PermanentError, Status
+from fibflow.context import child
+from fibflow.errors import OutcomeUnknown
+from fibflow.lifecycle import Facts, ended
+from fibflow.store import record
 from fibflow.store.database import Database
+from fibflow.store.ending import Ending
 from fibflow.store.stale import stale_writes
 from fibflow_worker.runtime import Worker
 from fibflow_worker.settings import Settings
@@ -33,21 +39,69 @@ def cut(database, database_url):
         proxy.close()
 
 
-@pytest.mark.parametrize("mark", [b"COMMIT", b"WITH lane"], ids=["after COMMIT", "after a claim"])
-def test_a_lost_answer_neither_loses_nor_doubles_anything(workplace, cut, mark):
-    async def work(ctx, payload):
-        await asyncio.sleep(0)
-        return ctx.attempt
+async def completes(ctx):
+    await asyncio.sleep(0)
+    return ctx.attempt
 
-    app = serving(work=work)
+
+async def fails(ctx):
+    await asyncio.sleep(0)
+    raise PermanentError("on purpose")
+
+
+async def suspends(ctx):
+    await asyncio.sleep(0)
+    return ctx.suspend(reason="approval")
+
+
+async def spawns(ctx):
+    await asyncio.sleep(0)
+    return ctx.attempt if ctx.stage else ctx.spawn([child("leaf"), child("leaf")])
+
+
+ENDS = {
+    "completes": (completes, Status.COMPLETED, [Outcome.COMPLETED], 0),
+    "fails": (fails, Status.PERMANENTLY_FAILED, [Outcome.FAILED], 0),
+    "suspends": (suspends, Status.SUSPENDED, [Outcome.SUSPENDED], 0),
+    "spawns": (spawns, Status.COMPLETED, [Outcome.SUSPENDED, Outcome.COMPLETED], 2),
+}
+"""What a handler does, what its task becomes, how its attempts end, and how many children it has."""
+
+
+@pytest.mark.parametrize("mark", [b"COMMIT", b"WITH lane"], ids=["after COMMIT", "after a claim"])
+@pytest.mark.parametrize(("handler", "status", "outcomes", "children"), ENDS.values(), ids=ENDS)
+def test_a_lost_answer_neither_loses_nor_doubles_anything(workplace, cut, mark, handler, status, outcomes, children):
+    app = serving(work=handler, leaf=completes)
     app.sync(workplace.database)
     client = Client(workplace.database)
     behind, proxy = cut(mark)
     workplace.run(Worker(app, behind, Settings(slots=5, poll_interval=0.05, heartbeat_interval=1000, lease=3600)))
     proxy.left = CUT
     ids = [client.enqueue("work") for _ in range(TASKS)]
-    until(lambda: client.tasks(status="completed", limit=1).total == TASKS)
+    until(lambda: client.tasks(type="work", status=status, limit=1).total == TASKS)
     assert proxy.left <= 0, "nothing was cut"
     attempts = [client.attempts(task_id).items for task_id in ids]
-    assert [[(a.attempt, a.outcome) for a in of_task] for of_task in attempts] == [[(1, Outcome.COMPLETED)]] * TASKS
+    assert [[(a.attempt, a.outcome) for a in of_task] for of_task in attempts] == [list(enumerate(outcomes, 1))] * TASKS
+    leaves = client.tasks(type="leaf", limit=None).items
+    assert Counter(leaf.parent_id for leaf in leaves) == Counter(dict.fromkeys(ids, children))
+    assert all(len(client.attempts(leaf.id).items) == 1 for leaf in leaves)
     assert workplace.database.call(stale_writes) == 0
+
+
+def test_a_spawn_whose_answer_was_lost_is_recognised_when_it_comes_again(workplace, cut):
+    """Nothing else is committed meanwhile, so that it is the spawn that loses its answer."""
+    app = serving(work=spawns, leaf=completes)
+    app.sync(workplace.database)
+    worker_id = workplace.registered()
+    row = workplace.taken(worker_id, "work")
+    ending = Ending(row.id, row.attempt, worker_id, Outcome.SUSPENDED, ended(Facts(), Outcome.SUSPENDED), children=2)
+    behind, proxy = cut(b"COMMIT")
+    proxy.left = 1
+    spawn = (record.spawn, worker_id, ending, [child("leaf"), child("leaf")])
+    with pytest.raises(OutcomeUnknown):
+        behind.call(*spawn)
+    assert behind.call(*spawn) == []
+    assert len(workplace.children(row.id)) == 2
+    assert workplace.outcomes(row.id) == ["suspended"]
+    assert workplace.database.call(stale_writes) == 0
+    behind.close()

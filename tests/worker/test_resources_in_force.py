@@ -7,7 +7,6 @@ import time
 
 from fibflow import App, Client, Status, resources
 from fibflow.dev import Watch
-from fibflow.store.migrate import migrate
 from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_worker.runtime import Settings, Worker
 from fix_semantics import until
@@ -108,13 +107,11 @@ async def hang(ctx):
 """
 
 
-def test_a_pool_that_is_stopped_gives_back_what_does_not_end_within_its_drain(tmp_path):
+def test_a_pool_that_is_stopped_gives_back_what_does_not_end_within_its_drain(database_url, tmp_path):
     (tmp_path / "hanging.py").write_text(HANGING)
     (tmp_path / "it.yaml").write_text(HEAD.format("WorkerPool", "pool", "{app: 'hanging:app', drainSeconds: 0}"))
-    url = f"sqlite:///{tmp_path}/fibflow.db"
-    migrate(url)
-    command = [sys.executable, "-m", "fibflow", "dev", "-f", "it.yaml", "--database", url]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as dev, Client(url) as client:
+    command = [sys.executable, "-m", "fibflow", "dev", "-f", "it.yaml", "--database", database_url]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as dev, Client(database_url) as client:
         try:
             until(lambda: [kind.name for kind in client.types()] == ["hang"], 60)
             task_id = client.enqueue("hang")

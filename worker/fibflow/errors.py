@@ -3,12 +3,15 @@
 FibflowError
 ├── InvalidInput          a field is wrong; nothing was stored
 │   ├── UnknownTaskType   no such task type in this namespace
-│   └── InvalidManifest   a resource file that breaks its schema
+│   ├── InvalidManifest   a resource file that breaks its schema
+│   └── InvalidSchedule   a schedule that is not cron, or can never fire (cron_text.py)
 ├── NotFound              no such task, task type, cron task or worker
 ├── IllegalTransition     a verb that the task's status does not allow
 ├── LeaseLost             a write for an attempt that its worker no longer owns
 ├── WorkerLost            this worker was reaped or superseded
 ├── AppImportError        the application module does not import
+├── ChildError            a handler raised in its process (fibflow_worker/processes.py)
+├── ChildDied             the process that ran a handler ended (the same)
 └── DatabaseError
     ├── DatabaseUnavailable   not there, or gone
     ├── OutcomeUnknown        the answer to a commit was lost

@@ -3,7 +3,8 @@
 run ──▶ value ──▶ completed
     ├─▶ Spawned, Suspended ──▶ suspended
     ├─▶ exception, Retry, PermanentError ──▶ failed
-    └─▶ out of time ──▶ timeout
+    ├─▶ out of time ──▶ timeout
+    └─▶ given back by its worker ──▶ interrupted
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class Settings:
     retention_interval: float = 300.0
     """Between two sweeps for what is to be deleted."""
     own_deadline: bool = True
-    """False: a worker that could not renew its lease in time goes on writing, and is refused by the fence alone."""
+    """True: a worker that could not renew its lease in time stops writing by itself. False: it goes on, and the fence alone
+    refuses what it writes once another has taken over."""
 
     def __post_init__(self) -> None:
         encoding.optional_text(self.pod_id, "pod_id", longest=253)

@@ -1,4 +1,4 @@
-"""Events: what happened to a task or a workflow, in order. Most of it is derived here and stored nowhere.
+"""Events: what happened to a task or a workflow, in order. Most of it is derived (derived.py) and stored nowhere.
 
 A task's events are ordered by (attempt, phase, event id), a workflow's by time, task, then the same. The phases of an
 attempt:
@@ -7,7 +7,8 @@ attempt:
     1  claimed
     2  started, or started again after a failure
     3  progress, checkpoint                                                                    (stored)
-    4  the end: completed, failed, timed out; recovered, suspended, subtasks, paused, cancelled (the latter stored)
+    4  the end: completed, failed, timed out; and, as stored events: recovered, given back (task_status_changed), suspended,
+       subtasks created, paused, cancelled
     5  what follows from the end: retry scheduled, permanently failed
     6  between attempts: resumed, redriven, paused, cancelled                                  (stored)
     7  stale writes that were refused, from `stale_write`

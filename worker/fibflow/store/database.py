@@ -5,7 +5,7 @@ PostgreSQL inside an async connection (`run_sync`), on SQLite in a thread. There
 
 How a verb wants to be run is written on it by a decorator:
 
-    @read        one or more SELECTs, no transaction; repeated after a lost connection
+    @read        SELECTs that write nothing; on SQLite in a transaction, on PostgreSQL in none
     @statement   a single statement that is its own transaction
     @write       a transaction; repeated after a deadlock; a connection lost at COMMIT is OutcomeUnknown
 

@@ -1,8 +1,8 @@
 """Tasks that end: a row moves from `task` to `task_final`, and whoever waits for it is told.
 
-Two ways lead there. `finish` moves rows that the caller has locked, on both databases. `complete_owned` does, on
-PostgreSQL, in one statement what most attempts come to: the owner is checked, rows that are still its own under their
-fences are moved with their results, and their attempts are written.
+Two ways lead there. `finish` moves rows that the caller has locked, on both databases. `complete_owned` is for what most
+attempts come to, a completed task, on PostgreSQL: one statement checks the owner, moves the rows that are still its own
+under their fences, with their results, and writes their attempts.
 
 Why the guards of that statement are join quals. The planner believes that one row has this worker, since few rows run
 when it looks; given `worker_id = :worker` it walks the running rows once for each ending, and a batch of 500 costs a

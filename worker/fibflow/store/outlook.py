@@ -1,7 +1,7 @@
-"""Looking: what there is to do, as seen by a worker that polls. Cheap SELECTs that write nothing.
+"""Looking: what there is to do, as seen by a worker that polls. Cheap SELECTs that write nothing; `promote` alone updates.
 
 A poll sees ready tasks, and what is due besides them: tasks to promote, cron ticks, leases that ran out. A sweep sees what
-was left behind. Whoever sees it acts by other verbs, which look again under locks.
+was left behind. Whoever sees it acts by `promote` or the verbs of other modules, which look again under locks.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `task` holds only what is not final and stays small for ever; a task that ends moves to `task_final`. An attempt's row is
 written when it ends; the open attempt is the hot row itself (worker_id, claimed_at, deadline_at, and `attempt`, which is
-the fence). Events that follow from a task and its attempts are not stored; reading derives them (audit.py).
+the fence). Events that follow from a task and its attempts are not stored; reading derives them (derived.py).
 
 Times and durations are microseconds (BIGINT). An option that is NULL means the default of model.py. PostgreSQL keeps all
 of it in the schema `fibflow`; SQLite has no schemas and uses the bare names. `state` is stored finer than the status that
