@@ -156,7 +156,7 @@ def recovered_at(session: Session) -> dict[str, int]:
 
 
 def _thaw(stopped: Crew, hold: Path, points: Sequence[Cut]) -> None:
-    """Let the stopped go on, until each was cut off, tried again and was refused; then they may hear that their lease is lost."""
+    """Let the stopped go on, until each was cut off, tried again and was refused; then they may hear of it."""
     for point in points:
         stopped.tell(point.pod, SIGCONT)
     until(lambda: writes_of(stopped).unanswered >= len(points), 30, "the stopped workers to see that they were cut off")
