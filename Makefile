@@ -8,7 +8,7 @@ PEER   := .venv/.peer
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit test e2e cluster cluster-down bench faults constraints clean venv postgres programs
+.PHONY: help clean-clone demo check unit test e2e cluster cluster-down bench faults constraints clean venv postgres programs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ bench: $(PEER) postgres ## measure against the peer, which is installed for it; 
 
 faults: venv postgres ## kill, stop and overtake workers, write build/faults.json
 	mkdir -p build && cd tests && ../$(BIN)/python -m faults $(FAULTS)
+
+clean-clone: ## clone to a temporary folder and run both commands of the README there
+	@bash tools/clean_clone.sh
 
 constraints: venv ## resolve the newest versions afresh into constraints.txt
 	rm -rf build/resolve && $(BIN)/python -m venv build/resolve

@@ -18,7 +18,7 @@ import orjson
 
 from fibflow import cli_output as output
 from fibflow.cli_cron import cron
-from fibflow.cli_program import Place, connected, located, reading, run
+from fibflow.cli_program import Place, connected, did, located, reading, run
 from fibflow.errors import InvalidInput
 from fibflow.logs import LEVELS, configure
 from fibflow.model import FINAL, Json, Outcome, Page, Status
@@ -79,7 +79,7 @@ def worker(place: Place, arguments: tuple[str, ...]) -> None:
 
 
 @commands.command()
-@located
+@reading
 @placed
 def migrate(place: Place) -> None:
     """Bring the database to the newest schema; a SQLite file is made if there is none."""
@@ -87,7 +87,8 @@ def migrate(place: Place) -> None:
     from fibflow.store.sqlite_file import check_place
 
     check_place(place.url)
-    click.echo(f"the schema stands at {migrate_database(place.url)}")
+    version = migrate_database(place.url)
+    did(place, f"the schema stands at {version}", schema=version, done="migrated")
 
 
 # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -195,41 +196,41 @@ def _below(top: int, tasks: dict[Any, Any]) -> list[Any]:
     return list(kept.values())
 
 
-def _add_verb(name: str, text: str, *, reasoned: bool) -> None:
+def _add_verb(name: str, done: str, text: str, *, reasoned: bool) -> None:
     """A command that has the client do one thing to one task."""
 
     @commands.command(name=name, help=text)
     @click.argument("task_id", metavar="ID", type=TASK_ID)
-    @located
+    @reading
     @placed
     def act(place: Place, task_id: int, reason: str | None = None) -> None:
         with connected(place) as client:
             getattr(client, name)(task_id, **({} if reason is None else {"reason": reason}))
-        click.echo(f"{name}: task {task_id}")
+        did(place, f"{name}: task {task_id}", id=task_id, done=done)
 
     if reasoned:
         act.params.append(click.Option(["--reason"], help="Why, for the timeline."))
 
 
-_add_verb("pause", "Hold a task back until it is resumed; what runs of it is stopped.", reasoned=False)
-_add_verb("resume", "Let a paused or suspended task go on.", reasoned=True)
-_add_verb("cancel", "End a task and what it spawned.", reasoned=True)
-_add_verb("redrive", "Give a permanently failed task its attempts anew.", reasoned=False)
+_add_verb("pause", "paused", "Hold a task back until it is resumed; what runs of it is stopped.", reasoned=False)
+_add_verb("resume", "resumed", "Let a paused or suspended task go on.", reasoned=True)
+_add_verb("cancel", "cancelled", "End a task; what it spawned goes on.", reasoned=True)
+_add_verb("redrive", "redriven", "Start a task that has ended again, with all its attempts.", reasoned=False)
 
 
-def _add_type_verb(name: str, text: str) -> None:
+def _add_type_verb(name: str, done: str, text: str) -> None:
     @commands.command(name=name, help=text)
     @click.argument("task_type", metavar="NAME")
-    @located
+    @reading
     @placed
     def act(place: Place, task_type: str) -> None:
         with connected(place) as client:
             getattr(client, name.replace("-", "_"))(task_type)
-        click.echo(output.line(f"{name}: {task_type}"))
+        did(place, f"{name}: {task_type}", type=task_type, done=done)
 
 
-_add_type_verb("pause-type", "Hold back the tasks of a type; what runs goes on.")
-_add_type_verb("resume-type", "Let the tasks of a paused type go on.")
+_add_type_verb("pause-type", "paused", "Hold back the tasks of a type; what runs goes on.")
+_add_type_verb("resume-type", "resumed", "Let the tasks of a paused type go on.")
 
 
 # ── workers, types, retention ─────────────────────────────────────────────────────────────────────────────────────

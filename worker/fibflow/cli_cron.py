@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from fibflow import cli_output as output
-from fibflow.cli_program import Place, connected, located, reading
+from fibflow.cli_program import Place, connected, did, reading
 from fibflow.schedule import SECOND, Schedule
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,21 +57,21 @@ def list_crons(place: Place) -> None:
 
 @cron.command()
 @click.argument("name")
-@located
+@reading
 @placed
 def pause(place: Place, name: str) -> None:
     """End the ticks of a cron task until it is resumed."""
     with connected(place) as client:
         client.pause_cron(name)
-    click.echo(output.line(f"paused: {name}"))
+    did(place, f"paused: {name}", cron=name, done="paused")
 
 
 @cron.command()
 @click.argument("name")
-@located
+@reading
 @placed
 def resume(place: Place, name: str) -> None:
     """Let a cron task tick again."""
     with connected(place) as client:
         client.resume_cron(name)
-    click.echo(output.line(f"resumed: {name}"))
+    did(place, f"resumed: {name}", cron=name, done="resumed")

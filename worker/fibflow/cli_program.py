@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fibflow.cli_output import plain
+from fibflow import cli_output
 from fibflow.encoding import text
 from fibflow.errors import (
     AppImportError,
@@ -91,6 +91,14 @@ def reading(command: Command) -> Command:
     return located(option(command))
 
 
+def did(place: Place, told: str, **answer: object) -> None:
+    """Say what was done: a line for people, the same in fields for programs."""
+    if place.json:
+        cli_output.json(answer)
+    else:
+        click.echo(cli_output.line(told))
+
+
 @contextmanager
 def connected(place: Place) -> Iterator[Client]:
     """A client of a database that is there. Raises InvalidInput for a SQLite file that is not, and makes none."""
@@ -126,7 +134,7 @@ def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(error: FibflowError, code: int) -> int:
-    click.echo(f"Error: {plain(sentence(error))}", err=True)
+    click.echo(f"Error: {cli_output.plain(sentence(error))}", err=True)
     return code
 
 
