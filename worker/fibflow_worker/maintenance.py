@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from fibflow.errors import DatabaseError
@@ -62,10 +63,9 @@ class Maintenance:
             self.looking = True
             due_in = await surviving(self._look()) or self.settings.poll_interval
             self.looking = False
-            try:
-                await asyncio.wait_for(self._nudge.wait(), self._pause(due_in))
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause(due_in)):  # wait_for may lose a cancellation to a nudge
+                    await self._nudge.wait()
 
     def _pause(self, due_in: float) -> float:
         busy = bool(self.slots.running) and not self.database.postgresql

@@ -335,11 +335,17 @@ class Worker:
             self._slots.end(attempt, interrupted(attempt, "interrupted: its worker drained"))
             self._end_handler(attempt, "drain")
         await self._until(lambda: not (self._slots.ended or self._turns.under_way or self._maintenance.looking))
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.wait(self._loops)
+        await self._end_loops()
         await self._leave()
         self.state = State.STOPPED
+
+    async def _end_loops(self) -> None:
+        """Cancel the loops until they have ended, should one lose a cancellation to something else that happened then."""
+        left = set(self._loops)
+        while left:
+            for loop in left:
+                loop.cancel()
+            _, left = await asyncio.wait(left, timeout=1)
 
     async def _finish(self) -> None:
         """Tell the handlers of the drain, and wait for them: until all have ended, the time is up, or somebody hurries."""
