@@ -40,7 +40,8 @@ def check_installation(session: Session, installation: str) -> None:
 def take_lead(session: Session, installation: str, holder: str, transitions: int) -> Lead:
     """Lead from now on, under an epoch above the database's and the Lease's. Raises OtherInstallation."""
     first = {"installation": installation, "epoch": transitions + 1, "holder": holder, "taken_at": session.now()}
-    if session.connection.execute(insert_or_nothing(session, row_of).values(first)).rowcount == 1:
+    added = insert_or_nothing(session, row_of).values(first).returning(row_of.c.epoch)
+    if session.connection.execute(added).first() is not None:
         return Lead(transitions + 1, holder)
     stored = session.connection.execute(sa.select(row_of).with_for_update()).one()
     _refuse_other(stored, installation)

@@ -198,7 +198,8 @@ def sync_pools(session: Session, lead: Lead, rows: Sequence[PoolRow]) -> None:
     for row in sorted(rows, key=lambda row: row.resource):
         key = {"namespace": row.resource.namespace, "name": row.resource.name}
         said = {name: getattr(row, name) for name in ("app", "image", "slots", "replicas")} | {"drain": micros(row.drain)}
-        if session.connection.execute(insert_or_nothing(session, worker_pool).values(key | said)).rowcount != 1:
+        added = insert_or_nothing(session, worker_pool).values(key | said).returning(worker_pool.c.name)
+        if session.connection.execute(added).first() is None:
             session.connection.execute(_changed(key, said))
 
 
