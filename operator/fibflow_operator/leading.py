@@ -25,14 +25,15 @@ from fibflow_operator.plan import Standing
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, rows
 from fibflow_operator.reconcile.report import Teller
-from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.world import Key, Resource, World
 from fibflow_operator.writing import Writer
 
 log = logger(__name__)
 ROWS_AT_ONCE = 500
 ROW_WORKERS = 2
-REPORT_WORKERS = 8
+REPORT_WORKERS = 3
+REPORTS_AT_ONCE = 32
 CANCELLED_AT_ONCE = 100
 
 RECONCILED = Counter("fibflow_operator_reconciled", "Keys that were worked on.", ["stage", "result"])
@@ -92,7 +93,7 @@ class Leading:
             for _ in range(ROW_WORKERS):
                 group.create_task(self._work(self.rows, ROWS_AT_ONCE, self.settle))
             for _ in range(REPORT_WORKERS):
-                group.create_task(self._work(self.reports, 1, self.tell))
+                group.create_task(self._work(self.reports, REPORTS_AT_ONCE, self.tell))
 
     async def _take(self) -> None:
         while True:
@@ -164,18 +165,30 @@ class Leading:
         self.reports.add(key for key in keys if not isinstance(error, LeadLost))
 
     async def tell(self, keys: Collection[Key]) -> None:
-        """Bring a status up to date."""
-        for key in keys:
-            try:
-                await report.report(self.scene, self.cluster, key)
-            except Exception as error:
-                known = isinstance(error, DatabaseError | ApiFailure)
-                (log.warning if known else log.exception)("status_not_written", name=key.name, error=one_line(error))
-                RECONCILED.labels("reports", "failed").inc()
-                self.reports.failed(key, getattr(error, "retry_after", 0.0))
-            else:
-                RECONCILED.labels("reports", "done").inc()
-                self.reports.done(key)
+        """Bring statuses up to date."""
+        try:
+            found = await report.gather(self.scene, keys)
+        except Exception as error:
+            for key in keys:
+                self._not_told(key, error)
+            return
+        await asyncio.gather(*(self._tell(key, found.get(key)) for key in keys))
+
+    async def _tell(self, key: Key, said: Report | None) -> None:
+        try:
+            if said is not None:
+                await report.tell(self.scene, self.cluster, key, said)
+        except Exception as error:
+            self._not_told(key, error)
+        else:
+            RECONCILED.labels("reports", "done").inc()
+            self.reports.done(key)
+
+    def _not_told(self, key: Key, error: Exception) -> None:
+        known = isinstance(error, DatabaseError | ApiFailure)
+        (log.warning if known else log.exception)("status_not_written", name=key.name, error=one_line(error))
+        RECONCILED.labels("reports", "failed").inc()
+        self.reports.failed(key, getattr(error, "retry_after", 0.0))
 
 
 async def _repeated(work: Callable[[], Awaitable[None]], period: float) -> None:

@@ -203,15 +203,15 @@ def plane(cluster: Access, proxy: Proxy, namespace: str, url: str, folder: Path)
         made.end()
 
 
-def resource(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+def resource(kind: str, name: str, /, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "fibflow.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def task_type(name: str, **spec: Any) -> dict[str, Any]:
+def task_type(name: str, /, **spec: Any) -> dict[str, Any]:
     return resource("TaskType", name, **spec)
 
 
-def cron_task(name: str, type_: str = "work", schedule: str = "0 3 * * *", **spec: Any) -> dict[str, Any]:
+def cron_task(name: str, type_: str = "work", /, schedule: str = "0 3 * * *", **spec: Any) -> dict[str, Any]:
     return resource("CronTask", name, taskTypeRef={"name": type_}, schedule=schedule, **spec)
 
 

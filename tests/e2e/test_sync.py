@@ -167,10 +167,7 @@ def test_of_two_types_of_one_name_the_older_wins_and_the_other_takes_over_when_i
 
 
 def test_a_payload_of_nine_thousand_levels_stops_nobody_else(synced):
-    deep: object = 1
-    for _ in range(500):
-        deep = {"a": deep}
-    synced.create("CronTask", cron_task("deep", payload=deep))
+    _create_deep(synced, "deep", 500)
     _create_deep(synced, "deeper", 9_000)
     synced.wait_condition("CronTask", "deeper", status="False", reason="PayloadTooDeep")
     said = synced.wait_condition("CronTask", "deep", status="False", reason="PayloadTooDeep")

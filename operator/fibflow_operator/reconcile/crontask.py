@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from fibflow.store.synced import Name, code_types, stored_types
-from fibflow.store.synced_crons import CronRow, CronSync, cron_figures, forget_crons, stored_crons, sync_crons
+from fibflow.store.synced_crons import CronFigures, CronRow, CronSync, cron_figures, forget_crons, stored_crons, sync_crons
 from fibflow_operator import plan
 from fibflow_operator.plan import Refusal, Standing
 from fibflow_operator.reconcile.subject import Decide, Report, Scene
@@ -39,13 +39,16 @@ class CronTasks:
     def heirs(self, scene: Scene, row: CronRow) -> Collection[Key]:
         return ()
 
-    async def status(self, scene: Scene, resource: Resource, standing: Standing) -> Report:
-        figures = await scene.database.run(cron_figures, resource.key.place)
-        remembered = plan.remembered_pause(resource.status)
-        paused = plan.cron_paused(bool(resource.spec.get("suspend")), figures, remembered, resource.key.name)
-        findings = (plan.ready(standing), plan.synced(standing), paused, plan.scheduled(figures is not None, paused))
-        counts = {} if figures is None else plan.cron_counts(figures, held_back=paused.status)
-        return Report(findings, counts)
+    async def reports(self, scene: Scene, resources: Sequence[tuple[Resource, Standing]]) -> dict[Key, Report]:
+        figures = await scene.database.run(cron_figures, {resource.key.place for resource, _ in resources})
+        return {each.key: _report(each, standing, figures.get(each.key.place)) for each, standing in resources}
+
+
+def _report(resource: Resource, standing: Standing, figures: CronFigures | None) -> Report:
+    remembered = plan.remembered_pause(resource.status)
+    paused = plan.cron_paused(bool(resource.spec.get("suspend")), figures, remembered, resource.key.name)
+    findings = (plan.ready(standing), plan.synced(standing), paused, plan.scheduled(figures is not None, paused))
+    return Report(findings, {} if figures is None else plan.cron_counts(figures, held_back=paused.status))
 
 
 def _referred(resource: Resource) -> Name:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -27,32 +27,43 @@ class Teller(Protocol):
     async def tell(self, resource: Resource, reason: str, message: str, warning: bool) -> None: ...
 
 
-async def report(scene: Scene, teller: Teller, key: Key) -> bool:
-    """Bring one status up to date; whether it was written. Raises ApiFailure, DatabaseError."""
+async def gather(scene: Scene, keys: Collection[Key]) -> dict[Key, Report]:
+    """What is to be said of these keys, of those that are there and were settled. Raises DatabaseError."""
+    found: dict[Key, Report] = {}
+    for kind, subject in SUBJECTS.items():
+        settled = [each for key in keys if key.kind is kind and (each := _settled(scene, key)) is not None]
+        found |= {each.key: _without_database(each, how) for each, how in settled if how.failure is not None}
+        if told := [(each, how) for each, how in settled if how.failure is None]:
+            found |= await subject.reports(scene, told)
+    return found
+
+
+def _settled(scene: Scene, key: Key) -> tuple[Resource, Standing] | None:
     resource, standing = scene.world.get(key), scene.standings.get(key)
-    if resource is None or standing is None:
+    return None if resource is None or standing is None else (resource, standing)
+
+
+def _without_database(resource: Resource, standing: Standing) -> Report:
+    """The rest stays as it was told last, a pause above all."""
+    kept = {name: value for name, value in resource.status.items() if name not in ("conditions", "observedGeneration")}
+    return Report((plan.ready(standing), plan.synced(standing)), kept, complete=False)
+
+
+async def tell(scene: Scene, teller: Teller, key: Key, report: Report) -> bool:
+    """Bring one status up to date; whether it was written. Raises ApiFailure."""
+    resource = scene.world.get(key)
+    if resource is None:
         return False
-    said = await _said(scene, resource, standing)
-    status = {**said.figures, "observedGeneration": resource.generation}
-    status["conditions"] = merged(
-        said.findings, resource.status, resource.generation, datetime.now(UTC), keep=standing.failure is not None
-    )
+    status = {**report.figures, "observedGeneration": resource.generation}
+    keep = not report.complete
+    status["conditions"] = merged(report.findings, resource.status, resource.generation, datetime.now(UTC), keep)
     if status == resource.status:
         return False
     now_is = await teller.write_status(resource, status)
     if now_is is not None:
         scene.world.see(now_is)
-        await _tell_changes(teller, resource, said.findings)
+        await _tell_changes(teller, resource, report.findings)
     return True
-
-
-async def _said(scene: Scene, resource: Resource, standing: Standing) -> Report:
-    """Without a database the rest stays as it was told last, a pause above all."""
-    subject = SUBJECTS[resource.key.kind]
-    if standing.failure is None:
-        return await subject.status(scene, resource, standing)
-    kept = {name: value for name, value in resource.status.items() if name not in ("conditions", "observedGeneration")}
-    return Report((plan.ready(standing), plan.synced(standing)), kept)
 
 
 async def _tell_changes(teller: Teller, resource: Resource, findings: tuple[Finding, ...]) -> None:

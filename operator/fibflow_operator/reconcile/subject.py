@@ -51,13 +51,14 @@ class Subject(Protocol[R]):
     def heirs(self, scene: Scene, row: R) -> Collection[Key]:
         """The resources that a row passes to when its own is gone."""
 
-    async def status(self, scene: Scene, resource: Resource, standing: Standing) -> Report:
-        """What a status is to tell. Raises DatabaseError."""
+    async def reports(self, scene: Scene, resources: Sequence[tuple[Resource, Standing]]) -> dict[Key, Report]:
+        """What statuses are to tell. Raises DatabaseError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Findings for the conditions, and the status' other fields."""
+    """Findings for the conditions, and the status' other fields; not `complete` if there is more that was not looked at."""
 
     findings: tuple[Finding, ...]
     figures: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = True

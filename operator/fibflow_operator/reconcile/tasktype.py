@@ -36,10 +36,14 @@ class TaskTypes:
     def heirs(self, scene: Scene, row: TypeRow) -> Collection[Key]:
         return scene.world.claimants(row.resource.namespace, row.name)[:1]
 
-    async def status(self, scene: Scene, resource: Resource, standing: Standing) -> Report:
-        figures = scene.type_figures.get(resource.key.place, NOTHING)
-        paused = plan.type_paused(bool(resource.spec.get("suspend")), figures, resource.type_name)
-        return Report((plan.ready(standing), plan.synced(standing), paused), plan.type_counts(figures))
+    async def reports(self, scene: Scene, resources: Sequence[tuple[Resource, Standing]]) -> dict[Key, Report]:
+        return {each.key: _report(scene, each, standing) for each, standing in resources}
+
+
+def _report(scene: Scene, resource: Resource, standing: Standing) -> Report:
+    figures = scene.type_figures.get(resource.key.place, NOTHING)
+    paused = plan.type_paused(bool(resource.spec.get("suspend")), figures, resource.type_name)
+    return Report((plan.ready(standing), plan.synced(standing), paused), plan.type_counts(figures))
 
 
 def _pools(scene: Scene, resource: Resource) -> Collection[str]:

@@ -28,5 +28,5 @@ class WorkerPools:
     def heirs(self, scene: Scene, row: PoolRow) -> Collection[Key]:
         return ()
 
-    async def status(self, scene: Scene, resource: Resource, standing: Standing) -> Report:
-        return Report((plan.ready(standing), plan.synced(standing)))
+    async def reports(self, scene: Scene, resources: Sequence[tuple[Resource, Standing]]) -> dict[Key, Report]:
+        return {each.key: Report((plan.ready(standing), plan.synced(standing))) for each, standing in resources}

@@ -171,22 +171,28 @@ class CronFigures:
 
 
 @read
-def cron_figures(session: Session, name: Name) -> CronFigures | None:
-    """What is to be told of a cron task; None if there is no such row."""
-    named = sa.and_(cron_task.c.namespace == name.namespace, cron_task.c.name == name.name)
-    row = session.connection.execute(sa.select(cron_task).where(named, cron_task.c.source == "resource")).first()
-    if row is None:
-        return None
-    last_tick, last_outcome = _last(session, row.id)
-    return CronFigures(
-        next_ticks=_next_ticks(Schedule.parse(row.schedule), row.next_at),
-        last_tick=last_tick,
-        last_outcome=last_outcome,
-        missed=_missed(session, row.id),
-        active=int(session.connection.execute(sa.select(sa.func.count()).where(task.c.cron_id == row.id)).scalar_one()),
-        paused=row.paused,
-        paused_reason=row.paused_reason,
-    )
+def cron_figures(session: Session, names: Collection[Name]) -> dict[Name, CronFigures]:
+    """What is to be told of cron tasks, of those that have a row."""
+    columns = [cron_task.c[name] for name in ("id", "namespace", "name", "schedule", "next_at", "paused", "paused_reason")]
+    query = sa.select(*columns).where(cron_task.c.source == "resource", among(cron_task.c.name, cron_task, names))
+    rows = session.connection.execute(query).all()
+    ids = [row.id for row in rows]
+    last, missed, active = _last(session, ids), _missed(session, ids), _active(session, ids)
+    return {
+        Name(row.namespace, row.name): CronFigures(
+            next_ticks=_next_ticks(Schedule.parse(row.schedule), row.next_at),
+            last_tick=last.get(row.id, NEVER)[0],
+            last_outcome=last.get(row.id, NEVER)[1],
+            missed=missed.get(row.id, 0),
+            active=active.get(row.id, 0),
+            paused=row.paused,
+            paused_reason=row.paused_reason,
+        )
+        for row in rows
+    }
+
+
+NEVER: tuple[None, None] = (None, None)
 
 
 def _next_ticks(schedule: Schedule, first: int) -> tuple[int, ...]:
@@ -194,20 +200,36 @@ def _next_ticks(schedule: Schedule, first: int) -> tuple[int, ...]:
     return first, second, schedule.next_after(second)
 
 
-def _last(session: Session, cron_id: int) -> tuple[int | None, str | None]:
-    """The last tick that ran, and its task's status."""
-    runs = sa.and_(cron_tick.c.cron_id == cron_id, cron_tick.c.decision == "run")
-    query = sa.select(cron_tick.c.tick, cron_tick.c.task_id).where(runs).order_by(cron_tick.c.tick.desc()).limit(1)
-    tick = session.connection.execute(query).first()
-    if tick is None:
-        return None, None
-    final = session.connection.execute(sa.select(task_final.c.status).where(task_final.c.id == tick.task_id)).scalar()
-    state = session.connection.execute(sa.select(task.c.state).where(task.c.id == tick.task_id)).scalar()
-    return tick.tick, final or {"ready": "pending", "scheduled": "pending"}.get(state or "", state)
+def _last(session: Session, ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """The last tick of each that ran, and its task's status; "deleted" when history has it no more."""
+    newest = (
+        sa.select(cron_tick.c.cron_id, sa.func.max(cron_tick.c.tick).label("tick"))
+        .where(cron_tick.c.cron_id.in_(ids), cron_tick.c.decision == "run")
+        .group_by(cron_tick.c.cron_id)
+        .subquery("newest")
+    )
+    same = sa.and_(cron_tick.c.cron_id == newest.c.cron_id, cron_tick.c.tick == newest.c.tick)
+    query = (
+        sa.select(newest.c.cron_id, newest.c.tick, task_final.c.status, task.c.state)
+        .join(cron_tick, same)
+        .outerjoin(task_final, task_final.c.id == cron_tick.c.task_id)
+        .outerjoin(task, task.c.id == cron_tick.c.task_id)
+    )
+    found = session.connection.execute(query)
+    return {row.cron_id: (row.tick, row.status or STATUS.get(row.state, row.state) or "deleted") for row in found}
 
 
-def _missed(session: Session, cron_id: int) -> int:
+STATUS = {"ready": "pending", "scheduled": "pending"}
+
+
+def _missed(session: Session, ids: Sequence[int]) -> dict[int, int]:
     """Instants that were skipped as missed, as far as history goes back; 1000 of a range that is longer."""
-    missed = sa.and_(cron_tick.c.cron_id == cron_id, cron_tick.c.reason == "missed")
-    query = sa.select(sa.func.coalesce(sa.func.sum(sa.func.coalesce(cron_tick.c.count, 1000)), 0)).where(missed)
-    return int(session.connection.execute(query).scalar_one())
+    missed = sa.and_(cron_tick.c.cron_id.in_(ids), cron_tick.c.reason == "missed")
+    total = sa.func.sum(sa.func.coalesce(cron_tick.c.count, 1000))
+    query = sa.select(cron_tick.c.cron_id, total).where(missed).group_by(cron_tick.c.cron_id)
+    return {cron_id: int(count) for cron_id, count in session.connection.execute(query)}
+
+
+def _active(session: Session, ids: Sequence[int]) -> dict[int, int]:
+    query = sa.select(task.c.cron_id, sa.func.count()).where(task.c.cron_id.in_(ids)).group_by(task.c.cron_id)
+    return {cron_id: count for cron_id, count in session.connection.execute(query)}
