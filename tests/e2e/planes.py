@@ -157,7 +157,7 @@ class Plane:
 
     def sql(self, statement: str, *arguments: object) -> list[Any]:
         with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(statement, arguments)  # type: ignore[arg-type]
+            cursor = connection.execute(statement, arguments)
             return cursor.fetchall() if cursor.description else []
 
     def wait_sql(self, wanted: object, statement: str, *arguments: object, seconds: float = 20) -> None:

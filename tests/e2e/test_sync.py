@@ -7,6 +7,7 @@ are in test_outages.py, several operators in test_leaders.py.
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
@@ -69,7 +70,7 @@ def test_what_is_applied_is_a_row_within_a_blink(synced):
         for name in names:
             synced.create("CronTask", cron_task(name))
             answered[name] = time.monotonic()
-            until(lambda name=name: name in seen.at, 20, f"{name} is a row")
+            until(partial(seen.at.__contains__, name), 20, f"{name} is a row")
     delays = sorted(max(seen.at[name] - answered[name], 0.0) for name in names)
     p99 = delays[min(len(delays) - 1, round(len(delays) * 0.99))]
     met = record("K2", "the API's answer to the committed row, p50, p99", delays, 0.1, 0.3, p99=round(p99, 3))
@@ -169,9 +170,11 @@ def test_of_two_types_of_one_name_the_older_wins_and_the_other_takes_over_when_i
 def test_a_payload_of_nine_thousand_levels_stops_nobody_else(synced):
     _create_deep(synced, "deep", 500)
     _create_deep(synced, "deeper", 9_000)
-    synced.wait_condition("CronTask", "deeper", status="False", reason="PayloadTooDeep")
-    said = synced.wait_condition("CronTask", "deep", status="False", reason="PayloadTooDeep")
-    assert "500 levels" in said["message"]
+    for name, levels in (("deep", 500), ("deeper", 9_000)):
+        reason = "jsonpath={.status.conditions[?(@.type=='Ready')].reason}=PayloadTooDeep"
+        synced.cluster.wait(reason, f"crontask/{name}", namespace=synced.namespace, seconds=20)
+        message = synced.cluster.field(".status.conditions[0].message", f"crontask/{name}", namespace=synced.namespace)
+        assert f"nested {levels} levels deep" in message
     synced.apply(cron_task("after"))
     synced.wait_condition("CronTask", "after", status="True")
     again = synced.start()  # a start reads it in a list, not in an event
