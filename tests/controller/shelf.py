@@ -27,7 +27,7 @@ class Shelf:
         key = Key(kind, self.namespace, name)
         before = self._stored.get(key)
         version = self._next()
-        metadata = (
+        metadata: dict[str, Any] = (
             before["metadata"] if before else {"uid": f"u{version}", "creationTimestamp": f"{version:09}", "generation": 0}
         )
         metadata = metadata | {"name": name, "namespace": self.namespace, "generation": metadata["generation"] + 1}

@@ -1,6 +1,7 @@
 """Conditions, and the table of reasons that is published."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from fibflow_operator.conditions import LONGEST_MESSAGE, REASONS, Finding, Reason, Type, merged
 
@@ -43,8 +44,9 @@ def test_what_nothing_was_found_about_goes_unless_it_is_to_be_kept():
 
 
 def test_a_status_that_somebody_filled_with_anything_is_read_with_care():
-    for strange in ({"conditions": None}, {"conditions": "x"}, {"conditions": [1, None]}, {"conditions": [{}]}):
-        assert len(merged([READY], strange, 1, NOW)) == 1
+    strange: list[Any] = [None, "x", [1, None], [{}]]
+    for conditions in strange:
+        assert len(merged([READY], {"conditions": conditions}, 1, NOW)) == 1
     odd = status(condition(lastTransitionTime=5))
     assert merged([READY], odd, 1, NOW)[0]["lastTransitionTime"] == "2026-01-02T03:04:05Z"
 

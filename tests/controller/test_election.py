@@ -75,7 +75,8 @@ def test_one_of_two_wins_and_the_other_wins_when_the_first_is_silent():
     first, second = election(shelf, "a", clock), election(shelf, "b", clock)
 
     async def scene():
-        assert (await first._try()).holder == "a"
+        taken = await first._try()
+        assert taken is not None and taken.holder == "a"
         assert await second._try() is None
         clock.now += 9
         assert await first.confirm()
@@ -84,7 +85,7 @@ def test_one_of_two_wins_and_the_other_wins_when_the_first_is_silent():
         assert await second._try() is None
         clock.now += 0.1
         won = await second._try()
-        assert (won.holder, won.transitions) == ("b", 1)
+        assert won is not None and (won.holder, won.transitions) == ("b", 1)
         assert not await first.confirm()
 
     asyncio.run(scene())
@@ -97,7 +98,8 @@ def test_who_gives_it_back_is_followed_at_once():
     async def scene():
         await first._try()
         await first.give_back()
-        assert (await second._try()).holder == "b"
+        followed = await second._try()
+        assert followed is not None and followed.holder == "b"
 
     asyncio.run(scene())
 

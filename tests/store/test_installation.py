@@ -29,7 +29,8 @@ TYPE = TypeRow(Name("default", "one"), "one", Options(), None, None, False, Dele
 
 
 def take(database, holder="a", transitions=0, name="x/y") -> Lead:
-    return database.call(take_lead, name, holder, transitions)
+    lead: Lead = database.call(take_lead, name, holder, transitions)
+    return lead
 
 
 @pytest.mark.parametrize(("stored", "transitions", "epoch"), [(None, 0, 1), (None, 7, 8), (3, 0, 4), (3, 3, 4), (3, 9, 10)])
@@ -104,7 +105,7 @@ def test_a_new_leader_waits_for_a_write_under_way(postgres_url):
     taken = threading.Event()
     with database.engine.connect() as connection:
         sync_pools(Session(connection), lead, [POOL])
-        thread = threading.Thread(target=lambda: (take(database, "b"), taken.set()))
+        thread = threading.Thread(target=_take_and_tell, args=(database, taken))
         thread.start()
         while not _waits(database):
             assert not taken.is_set()
@@ -112,6 +113,11 @@ def test_a_new_leader_waits_for_a_write_under_way(postgres_url):
     thread.join()
     assert taken.is_set() and database.call(stored_pools)
     database.close()
+
+
+def _take_and_tell(database, taken: threading.Event) -> None:
+    take(database, "b")
+    taken.set()
 
 
 def _waits(database) -> bool:
