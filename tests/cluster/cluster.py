@@ -80,6 +80,7 @@ class Cluster(Access):
         names = [f"node/{node.name}" for node in self.nodes]
         self.wait("create", *names)
         self.wait("condition=Ready", *names)
+        self.wait("create", "serviceaccount/default")  # without it no pod is accepted
 
     def _last_words(self) -> str:
         """The end of each daemon's log, for whoever has to find out why it did not start."""

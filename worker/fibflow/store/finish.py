@@ -14,7 +14,7 @@ length: a plan that a connection made on an empty table, and keeps, is then righ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,12 +80,12 @@ def complete_owned(session: Session, worker_id: int, endings: Sequence[Ending]) 
         "results": array([ending.result for ending in endings]),
     }
     rows = session.connection.execute(COMPLETE_OWNED, parameters).all()
-    awaited = [(row.parent_id, row.generation) for row in rows if row.parent_id is not None]
+    awaited = [(row.parent_id, row.generation, row.now) for row in rows if row.parent_id is not None]
     return {(row.id, row.attempt) for row in rows}, awaited
 
 
-Awaited = tuple[int, int]
-"""(parent, generation): what an ended child is counted off."""
+Awaited = tuple[int, int, int]
+"""(parent, generation, moment): what an ended child is counted off, and when it ended."""
 
 
 def finish(session: Session, rows: Sequence[dict[str, Any]]) -> list[Awaited]:
@@ -97,17 +97,16 @@ def finish(session: Session, rows: Sequence[dict[str, Any]]) -> list[Awaited]:
     failed = [row for row in rows if row["cron_id"] is not None and row["status"] == Status.PERMANENTLY_FAILED]
     if failed:
         pause_after_failure(session, [(row["cron_id"], row["id"]) for row in failed])
-    return [(row["parent_id"], row["generation"]) for row in rows if row["parent_id"] is not None]
+    children = [row for row in rows if row["parent_id"] is not None]
+    return [(row["parent_id"], row["generation"], row["finished_at"]) for row in children]
 
 
-def count_off(session: Session, awaited: Iterable[Awaited]) -> None:
+def count_off(session: Session, awaited: Sequence[Awaited]) -> None:
     """Count ended children off their parents: the last act of a transaction, for it locks parents, the youngest first."""
-    counts = Counter(awaited)
-    if not counts:
-        return
-    moment = session.now()
+    counts = Counter((parent_id, generation) for parent_id, generation, _ in awaited)
+    last = {(parent_id, generation): moment for parent_id, generation, moment in sorted(awaited)}
     for (parent_id, generation), count in sorted(counts.items(), reverse=True):
-        _count_off(session, parent_id, generation, count, moment)
+        _count_off(session, parent_id, generation, count, last[parent_id, generation])
 
 
 def _count_off(session: Session, parent_id: int, generation: int, count: int, moment: int) -> None:
