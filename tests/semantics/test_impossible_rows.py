@@ -19,10 +19,13 @@ HOT, FINAL, TYPE, CRON, TICK = tables.task, tables.task_final, tables.task_type,
 ATTEMPT, EVENT, STALE, WORKER, VERSION = (
     tables.attempt, tables.event, tables.stale_write, tables.worker, tables.schema_version,
 )  # fmt: skip
+POOL, INSTALLATION = tables.worker_pool, tables.installation
 
 TASK: Row = {"id": 100, "type_id": 1, "priority": 0, "run_at": 1, "created_at": 1, "payload": "{}"}
 POSSIBLE: dict[sa.Table, Row] = {
-    TYPE: {"id": 1, "namespace": "default", "name": "t", "source": "code"},
+    TYPE: {
+        "id": 1, "namespace": "default", "name": "t", "source": "resource", "resource": "r", "deletion_policy": "Drain",
+    },
     CRON: {
         "id": 1, "namespace": "default", "name": "n", "source": "code", "type_id": 1, "schedule": "@daily", "payload": "{}",
         "missed_run_policy": "Skip", "concurrency_policy": "Allow", "pause_on_failure": True, "decided_through": 1,
@@ -41,6 +44,8 @@ POSSIBLE: dict[sa.Table, Row] = {
         "id": 1, "namespace": "default", "pod_id": "pod-0", "host": "h", "pid": 1, "slots": 1, "status": "active", "lease": 1,
         "registered_at": 1, "renewed_at": 1, "expires_at": 2,
     },
+    POOL: {"namespace": "default", "name": "p", "app": "a:b", "slots": 1, "replicas": 0, "drain": 0},
+    INSTALLATION: {"one": True, "installation": "a/b", "epoch": 1, "holder": "h", "taken_at": 1},
     VERSION: {"version": "9999", "oldest_code": "0.1.0"},
 }  # fmt: skip
 
@@ -115,7 +120,16 @@ OWN: dict[sa.Table, dict[str, list[Row]]] = {
         "became": [{"outcome": "failed", "became": "completed"}],
         "became_what_the_outcome_left_open": [{"outcome": "failed"}, {"became": "pending"}],
     },
-    TYPE: {**OPTIONS, "source": [{"source": "guess"}], "max_concurrent_tasks": [{"max_concurrent_tasks": 0}]},
+    TYPE: {
+        **OPTIONS,
+        "source": [{"source": "guess", "resource": None}],
+        "max_concurrent_tasks": [{"max_concurrent_tasks": 0}],
+        "a_resource_is_in_force": [{"draining": True}, {"source": "code"}],
+        "a_resource_says_how_it_goes": [{"deletion_policy": None}],
+        "deletion_policy": [{"deletion_policy": "Perhaps"}],
+    },
+    POOL: {"sizes": [{"slots": 0}, {"replicas": -1}, {"drain": -1}]},
+    INSTALLATION: {"one": [{"one": False}], "counts_rise": [{"epoch": 0}, {"refused": -1}]},
     CRON: {
         **OPTIONS,
         "source": [{"source": "guess"}],
@@ -145,8 +159,11 @@ OWN: dict[sa.Table, dict[str, list[Row]]] = {
 CHECKS = {f"{table.name}_{name}": (table, wrong) for table, cases in OWN.items() for name, wrong in cases.items()}
 
 SECOND: dict[str, tuple[sa.Table, Row]] = {
-    "task_type_pkey": (TYPE, {"name": "other"}),
-    "task_type_by_name": (TYPE, {"id": 2}),
+    "task_type_pkey": (TYPE, {"name": "other", "resource": "other"}),
+    "task_type_by_name": (TYPE, {"id": 2, "resource": "other"}),
+    "task_type_by_resource": (TYPE, {"id": 2, "name": "other"}),
+    "worker_pool_pkey": (POOL, {"app": "c:d"}),
+    "installation_pkey": (INSTALLATION, {"installation": "c/d"}),
     "cron_task_pkey": (CRON, {"name": "other"}),
     "cron_task_by_name": (CRON, {"id": 2}),
     "cron_tick_pkey": (TICK, {"task_id": 2}),

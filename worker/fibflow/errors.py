@@ -3,12 +3,15 @@
 FibflowError
 ├── InvalidInput          a field is wrong; nothing was stored
 │   ├── UnknownTaskType   no such task type in this namespace
+│   │   └── TaskTypeDraining  its TaskType was deleted: it takes no new tasks
 │   ├── InvalidManifest   a resource file that breaks its schema
 │   └── InvalidSchedule   a schedule that is not cron, or can never fire (cron_text.py)
 ├── NotFound              no such task, task type, cron task or worker
 ├── IllegalTransition     a verb that the task's status does not allow
 ├── LeaseLost             a write for an attempt that its worker no longer owns
 ├── WorkerLost            this worker was reaped or superseded
+├── LeadLost              a write of an operator that does not lead (any more)
+├── OtherInstallation     the database serves another installation
 ├── AppImportError        the application module does not import
 ├── ChildError            a handler raised in its process (fibflow_worker/processes.py)
 ├── ChildDied             the process that ran a handler ended (the same)
@@ -54,6 +57,14 @@ class UnknownTaskType(InvalidInput):
         )
 
 
+class TaskTypeDraining(UnknownTaskType):
+    """The type's TaskType was deleted: what exists may finish, nothing new is taken."""
+
+    def __init__(self, name: object, namespace: str) -> None:
+        way_out = f"takes no new tasks: its TaskType in namespace {namespace!r} was deleted; apply it again"
+        InvalidInput.__init__(self, "type", name, way_out)
+
+
 class InvalidManifest(InvalidInput):
     """A resource file that breaks its schema."""
 
@@ -83,6 +94,23 @@ class LeaseLost(FibflowError):
 
 class WorkerLost(FibflowError):
     """This worker was reaped or superseded: it may not claim, renew or write any more."""
+
+
+class LeadLost(FibflowError):
+    """A write of an operator that does not lead (any more); nothing of it was stored."""
+
+    def __init__(self, holder: str, epoch: int) -> None:
+        super().__init__(f"write refused: {holder} does not lead under epoch {epoch}")
+
+
+class OtherInstallation(FibflowError):
+    """The database serves another installation."""
+
+    def __init__(self, own: str, stored: str) -> None:
+        super().__init__(
+            f"the database serves the installation {shown(stored)} and not {shown(own)}: give each its own database, "
+            "or start this operator with the id that is stored"
+        )
 
 
 class AppImportError(FibflowError):

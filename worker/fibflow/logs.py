@@ -46,3 +46,4 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("fibflow").setLevel(level)
     logging.getLogger("fibflow_worker").setLevel(level)
+    logging.getLogger("fibflow_operator").setLevel(level)

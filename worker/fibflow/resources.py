@@ -130,6 +130,7 @@ def _check_task_type(document: Document) -> None:
     spec = document.value["spec"]
     for name in ("name", "description"):
         _refuse_blank(document, ("spec", name), spec.get(name))
+    _check_retry(document)
 
 
 def _refuse_blank(document: Document, place: Place, value: str | None) -> None:
@@ -137,8 +138,16 @@ def _refuse_blank(document: Document, place: Place, value: str | None) -> None:
         raise _refused(document, place, value, "is empty; give it a value")
 
 
+def _check_retry(document: Document) -> None:
+    retry = document.value["spec"].get("retry", {})
+    first, longest = retry.get("backoffSeconds"), retry.get("maxBackoffSeconds")
+    if first is not None and longest is not None and longest < first:
+        raise _refused(document, ("spec", "retry", "maxBackoffSeconds"), longest, "is less than backoffSeconds")
+
+
 def _check_cron_task(document: Document) -> None:
     spec = document.value["spec"]
+    _check_retry(document)
     _refuse_blank(document, ("spec", "taskTypeRef", "name"), spec["taskTypeRef"]["name"])
     _refuse_blank(document, ("spec", "tag"), spec.get("tag"))
     try:

@@ -80,7 +80,7 @@ def put_cron(session: Session, declaration: CronDeclaration, source: str = "code
     A resource wins: what code declares under the name of a resource changes nothing.
     Raises InvalidInput (of the field that is wrong), UnknownTaskType.
     """
-    wanted = {**_columns(declaration), "type_id": _type_id(session, declaration.type), "source": source}
+    wanted = {**cron_columns(declaration), "type_id": _type_id(session, declaration.type), "source": source}
     stored = _locked(session, declaration.name)
     if stored is None:
         added = _insert(session, wanted)
@@ -90,11 +90,11 @@ def put_cron(session: Session, declaration: CronDeclaration, source: str = "code
     if stored is None:
         raise NotFound("cron task", declaration.name)
     if source == "resource" or stored["source"] == "code":
-        _update(session, stored, wanted)
+        update_cron(session, stored, wanted)
     return int(stored["id"])
 
 
-def _columns(declaration: CronDeclaration) -> dict[str, Any]:
+def cron_columns(declaration: CronDeclaration) -> dict[str, Any]:
     """The declaration as it is stored, checked."""
     return {
         "name": encoding.text(declaration.name, "name", longest=253),
@@ -145,22 +145,24 @@ def _insert(session: Session, wanted: Row) -> int | None:
     """The new row's id; None if there is one of that name."""
     dialect = postgresql if session.postgresql else sqlite
     moment = session.now()
-    row = {**wanted, "namespace": session.namespace, **_from(wanted["schedule"], moment)}
+    row = {**wanted, "namespace": session.namespace, **starting_at(wanted["schedule"], moment)}
     added = dialect.insert(cron_task).values(row).on_conflict_do_nothing().returning(cron_task.c.id)
     return session.connection.execute(added).scalar()
 
 
-def _update(session: Session, stored: Row, wanted: Row) -> None:
+def update_cron(session: Session, stored: Row, wanted: Row) -> None:
+    """Store what is wanted, where the row does not say so already."""
     changes = {name: value for name, value in wanted.items() if stored[name] != value}
     if changes:
         through = stored["decided_through"]
         if "schedule" in changes:  # the new schedule's instants begin now
             through = max(through, session.now())
-        changes |= _from(wanted["schedule"], through)
+        changes |= starting_at(wanted["schedule"], through)
         session.connection.execute(sa.update(cron_task).where(cron_task.c.id == stored["id"]).values(changes))
 
 
-def _from(schedule: str, through: int) -> dict[str, int]:
+def starting_at(schedule: str, through: int) -> dict[str, int]:
+    """The columns of a schedule whose instants up to `through` are decided."""
     return {"decided_through": through, "next_at": Schedule.parse(schedule).next_after(through)}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fibflow import encoding
-from fibflow.errors import InvalidInput, UnknownTaskType
+from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
 from fibflow.logs import logger
 from fibflow.model import DEFAULT_PRIORITY, NewTask, Options, TaskId
 from fibflow.store.batch import rows, values
@@ -158,9 +158,16 @@ def _insert(
     }
     found = _execute(session, parameters)
     if not found:
-        raise UnknownTaskType(alike.type, session.namespace)
+        raise _no_type(session, alike.type)
     session.after(log.debug, "task_created", type=alike.type, tasks=len(found), first=found[0])
     return sorted(found)
+
+
+def _no_type(session: Session, name: str) -> UnknownTaskType:
+    """Why a type takes no tasks: nothing has declared it, or its TaskType was deleted."""
+    named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
+    draining = session.connection.execute(sa.select(task_type.c.draining).where(named)).scalar()
+    return (TaskTypeDraining if draining else UnknownTaskType)(name, session.namespace)
 
 
 def _execute(session: Session, parameters: dict[str, Any]) -> Sequence[TaskId]:
@@ -219,6 +226,7 @@ def _parameter(name: str, column: str | None = None) -> sa.BindParameter[Any]:
 
 def _type() -> sa.Select[Any]:
     named = sa.and_(task_type.c.namespace == sa.bindparam("namespace"), task_type.c.name == sa.bindparam("type"))
+    named = sa.and_(named, ~task_type.c.draining)
     return sa.select(task_type.c.id, *(task_type.c[name] for name in INHERITED)).where(named)
 
 

@@ -66,8 +66,15 @@ task_type = sa.Table(
     sa.Column("resource_options", sa.Text, nullable=False, server_default="{}"),
     sa.Column("suspended", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("resource", Name),
+    sa.Column("deletion_policy", Name),
+    sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("namespace", "name", name="task_type_by_name"),
+    sa.UniqueConstraint("namespace", "resource", name="task_type_by_resource"),
     sa.CheckConstraint(_one_of("source", "code", "resource"), name="source"),
+    sa.CheckConstraint("resource IS NULL OR (source = 'resource' AND NOT draining)", name="a_resource_is_in_force"),
+    sa.CheckConstraint(_one_of("deletion_policy", "Retain", "Drain", "Cancel"), name="deletion_policy"),
+    sa.CheckConstraint("resource IS NULL OR deletion_policy IS NOT NULL", name="a_resource_says_how_it_goes"),
     sa.CheckConstraint("max_concurrent_tasks > 0", name="max_concurrent_tasks"),
     *_option_checks(),
     sqlite_autoincrement=True,
@@ -264,6 +271,7 @@ task_final = sa.Table(
 )
 _partial("task_final_children", task_final.c.parent_id, where="parent_id IS NOT NULL")
 _partial("task_final_workflow", task_final.c.root_id, where="root_id IS NOT NULL")
+_partial("task_final_failed", task_final.c.type_id, where="status = 'permanently_failed'")
 _partial("task_final_tag", task_final.c.tag, where="tag IS NOT NULL")
 sa.Index("task_final_prune", task_final.c.finished_at, postgresql_using="brin")
 
@@ -354,6 +362,33 @@ sa.Index(
     sqlite_where=sa.text("status = 'active' AND pod_id IS NOT NULL"),
 )
 _partial("worker_lease", worker.c.expires_at, where="status = 'active'")
+
+worker_pool = sa.Table(
+    "worker_pool",
+    metadata,
+    sa.Column("namespace", Name, primary_key=True),
+    sa.Column("name", Name, primary_key=True),
+    sa.Column("app", sa.Text, nullable=False),
+    sa.Column("image", sa.Text),
+    sa.Column("slots", sa.Integer, nullable=False),
+    sa.Column("replicas", sa.Integer, nullable=False),
+    sa.Column("drain", Instant, nullable=False),
+    sa.CheckConstraint("slots > 0 AND replicas >= 0 AND drain >= 0", name="sizes"),
+)
+
+installation = sa.Table(
+    "installation",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True, autoincrement=False, server_default=sa.true()),
+    sa.Column("installation", Name, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("holder", Name, nullable=False),
+    sa.Column("taken_at", Instant, nullable=False),
+    sa.Column("refused", sa.BigInteger, nullable=False, server_default="0"),
+    sa.CheckConstraint("one", name="one"),
+    sa.CheckConstraint("epoch > 0 AND refused >= 0", name="counts_rise"),
+)
+"""One row at most: which installation the database serves, and who leads it. The protocol: installation.py."""
 
 schema_version = sa.Table(
     "schema_version",

@@ -48,7 +48,7 @@ def declare_types(session: Session, declarations: Sequence[Declaration], source:
     _insert(session, [name for name in names if name not in stored], source)
     stored = _rows(session, names)
     for declaration in declarations:
-        _update(session, stored[declaration.name], declaration, source)
+        update_type(session, stored[declaration.name], declaration, source)
     return {name: row["id"] for name, row in stored.items()}
 
 
@@ -78,7 +78,14 @@ def insert_or_nothing(session: Session, table: sa.Table) -> Any:
     return dialect.insert(table).on_conflict_do_nothing()
 
 
-def _update(session: Session, row: Mapping[str, Any], declaration: Declaration, source: str) -> None:
+def update_type(
+    session: Session,
+    row: Mapping[str, Any],
+    declaration: Declaration,
+    source: str,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Store what is declared, and `more` columns, where the row does not say so already."""
     said = {name: value for name, value in asdict(declaration.options).items() if value is not None}
     for name in ("max_concurrent_tasks", "description"):
         if getattr(declaration, name) is not None:
@@ -88,7 +95,7 @@ def _update(session: Session, row: Mapping[str, Any], declaration: Declaration, 
     changes = _effective({**layers["code"], **layers["resource"]})
     changes[f"{source}_options"] = encoding.encode(said, "options")
     if source == "resource":
-        changes |= {"source": source, "suspended": declaration.suspended}
+        changes |= {"source": source, "suspended": declaration.suspended, "draining": False, **(more or {})}
     changes = {name: value for name, value in changes.items() if row[name] != value}
     if changes:
         session.connection.execute(sa.update(task_type).where(task_type.c.id == row["id"]).values(changes))

@@ -58,11 +58,22 @@ def _task_type() -> None:
         sa.Column("resource_options", sa.Text(), server_default="{}", nullable=False),
         sa.Column("suspended", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("resource", sa.Text()),
+        sa.Column("deletion_policy", sa.Text()),
+        sa.Column("draining", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.CheckConstraint(
+            "resource IS NULL OR (source = 'resource' AND NOT draining)", name=op.f("task_type_a_resource_is_in_force")
+        ),
+        sa.CheckConstraint(
+            "resource IS NULL OR deletion_policy IS NOT NULL", name=op.f("task_type_a_resource_says_how_it_goes")
+        ),
+        sa.CheckConstraint("deletion_policy IN ('Retain', 'Drain', 'Cancel')", name=op.f("task_type_deletion_policy")),
         sa.CheckConstraint("max_concurrent_tasks > 0", name=op.f("task_type_max_concurrent_tasks")),
         sa.CheckConstraint("source IN ('code', 'resource')", name=op.f("task_type_source")),
         *_checks_of_options("task_type"),
         sa.PrimaryKeyConstraint("id", name=op.f("task_type_pkey")),
         sa.UniqueConstraint("namespace", "name", name="task_type_by_name"),
+        sa.UniqueConstraint("namespace", "resource", name="task_type_by_resource"),
         schema=SCHEMA,
         sqlite_autoincrement=True,
     )
@@ -200,6 +211,7 @@ def _task_final() -> None:
     )
     _partial_index("task_final_children", "task_final", ["parent_id"], "parent_id IS NOT NULL")
     op.create_index("task_final_prune", "task_final", ["finished_at"], schema=SCHEMA, postgresql_using="brin")
+    _partial_index("task_final_failed", "task_final", ["type_id"], "status = 'permanently_failed'")
     _partial_index("task_final_tag", "task_final", ["tag"], "tag IS NOT NULL")
     _partial_index("task_final_workflow", "task_final", ["root_id"], "root_id IS NOT NULL")
 
@@ -300,6 +312,38 @@ def _worker() -> None:
         "worker_identity", "worker", ["namespace", "pod_id"], "status = 'active' AND pod_id IS NOT NULL", unique=True
     )
     _partial_index("worker_lease", "worker", ["expires_at"], "status = 'active'")
+
+
+def _worker_pool() -> None:
+    op.create_table(
+        "worker_pool",
+        sa.Column("namespace", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("app", sa.Text(), nullable=False),
+        sa.Column("image", sa.Text()),
+        sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("replicas", sa.Integer(), nullable=False),
+        sa.Column("drain", INSTANT, nullable=False),
+        sa.CheckConstraint("slots > 0 AND replicas >= 0 AND drain >= 0", name=op.f("worker_pool_sizes")),
+        sa.PrimaryKeyConstraint("namespace", "name", name=op.f("worker_pool_pkey")),
+        schema=SCHEMA,
+    )
+
+
+def _installation() -> None:
+    op.create_table(
+        "installation",
+        sa.Column("one", sa.Boolean(), autoincrement=False, server_default=sa.true(), nullable=False),
+        sa.Column("installation", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("taken_at", INSTANT, nullable=False),
+        sa.Column("refused", sa.BigInteger(), server_default="0", nullable=False),
+        sa.CheckConstraint("epoch > 0 AND refused >= 0", name=op.f("installation_counts_rise")),
+        sa.CheckConstraint("one", name=op.f("installation_one")),
+        sa.PrimaryKeyConstraint("one", name=op.f("installation_pkey")),
+        schema=SCHEMA,
+    )
 
 
 def _schema_version() -> None:
@@ -406,5 +450,7 @@ TABLES = (
     _event,
     _stale_write,
     _worker,
+    _worker_pool,
+    _installation,
     _schema_version,
 )

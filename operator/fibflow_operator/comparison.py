@@ -1,0 +1,94 @@
+"""Comparisons that find what no event told: whole lists of the API server, and what the database holds.
+
+    listed    every resource is listed anew: what was missed, above all deletions, comes to light
+    looked    rows that lack a resource, resources that lack a row (the database was wiped), figures that changed
+
+They only name keys to be looked at. A list that is refused or cut names none: an empty answer is not an empty world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fibflow.logs import logger
+from fibflow.store.database import Database
+from fibflow.store.figures import TypeFigures, type_figures
+from fibflow.store.synced import Name, stored_pools, tasks_to_cancel
+from fibflow.store.synced_crons import CronState, cron_states
+from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.kube.resources import Listed
+from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.world import Key, Kind
+
+log = logger(__name__)
+
+
+class Lists(Protocol):
+    """Where resources are listed."""
+
+    async def list_all(self, kind: Kind, namespace: str | None) -> Listed: ...
+
+
+async def listed(scene: Scene, lists: Lists, namespaces: Sequence[str | None]) -> tuple[set[Key], bool]:
+    """List everything; the keys to look at, and whether all lists were complete."""
+    keys: set[Key] = set()
+    complete = True
+    for kind in Kind:
+        for namespace in namespaces:
+            try:
+                found = await lists.list_all(kind, namespace)
+            except ApiFailure as failure:
+                log.warning("list_failed", kind=str(kind), namespace=namespace, error=str(failure))
+                complete = False
+                continue
+            keys |= scene.world.see_all(kind, namespace, found.version, found.resources)
+    return keys, complete
+
+
+@dataclass(slots=True)
+class Looked:
+    """What a look at the database found: keys whose rows are to be looked at, keys whose figures changed."""
+
+    rows: set[Key] = field(default_factory=set)
+    reports: set[Key] = field(default_factory=set)
+    to_cancel: bool = False
+
+
+@dataclass(slots=True)
+class Glance:
+    """The database as it was seen last."""
+
+    crons: Mapping[Name, CronState] = field(default_factory=dict)
+    types: Mapping[Name, TypeFigures] = field(default_factory=dict)
+
+    async def look(self, scene: Scene) -> Looked:
+        """Compare it with the world, and with what it was. Raises DatabaseError."""
+        database: Database = scene.database
+        crons = await database.run(cron_states)
+        types = await database.run(type_figures)
+        pools = await database.run(stored_pools)
+        found = Looked(to_cancel=await database.run(tasks_to_cancel))
+        for kind, names in ((Kind.CRON_TASK, crons), (Kind.TASK_TYPE, types), (Kind.WORKER_POOL, pools)):
+            found.rows |= _differing(scene, kind, names)
+        found.reports |= {_key(Kind.CRON_TASK, name) for name in _changed(self.crons, crons)}
+        found.reports |= {_key(Kind.TASK_TYPE, name) for name in _changed(self.types, types)}
+        self.crons, self.types = crons, types
+        scene.type_figures = types
+        return found
+
+
+def _differing(scene: Scene, kind: Kind, names: Mapping[Name, object]) -> set[Key]:
+    """Rows without a resource; resources without a row, be it that none may be stored, which is tried again."""
+    stored = {_key(kind, name) for name in names}
+    lost = {key for key in scene.world.keys(kind) if key not in stored}
+    return lost | {key for key in stored if scene.world.is_gone(key)}
+
+
+def _changed(before: Mapping[Name, object], now: Mapping[Name, object]) -> set[Name]:
+    return {name for name, state in now.items() if before.get(name) != state}
+
+
+def _key(kind: Kind, name: Name) -> Key:
+    return Key(kind, *name)

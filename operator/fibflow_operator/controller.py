@@ -1,0 +1,111 @@
+"""The watch: kopf tells of every event, and each is handed on at once. The only module that knows kopf.
+
+It decides nothing, and keeps nothing in resources: no finalizer, no annotation. kopf runs in a thread and an event loop
+of its own, for it takes the loop that it runs in for its own; it is started anew whenever it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import kopf
+
+from fibflow.errors import one_line
+from fibflow.logs import logger
+from fibflow_operator.kube.api import Credentials
+from fibflow_operator.world import GROUP, VERSION, Kind
+
+log = logger(__name__)
+AGAIN_AFTER = 2.0
+"""Seconds until a watch that ended is started anew."""
+
+Deliver = Callable[[str, str | None, Mapping[str, Any]], None]
+
+
+class Watch:
+    """Tells `deliver(kind, event, resource)` of each event, from another thread, between `start` and `stop`."""
+
+    def __init__(self, credentials: Callable[[], Credentials], namespaces: Sequence[str], deliver: Deliver) -> None:
+        self._credentials = credentials
+        self._namespaces = namespaces
+        self._deliver = deliver
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; nothing is delivered any more."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(10)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                asyncio.run(self._watch())
+            except (Exception, SystemExit) as error:
+                log.warning("watch_ended", error=one_line(error)[:300])
+            self._stop.wait(AGAIN_AFTER)
+
+    async def _watch(self) -> None:
+        everywhere = not self._namespaces
+        await kopf.operator(
+            registry=self._registry(),
+            settings=_settings(),
+            standalone=True,
+            clusterwide=everywhere,
+            namespaces=() if everywhere else tuple(self._namespaces),
+            stop_flag=self._stop,
+        )
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(self._login)
+        for kind in Kind:
+            kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, id=kind.plural)(self._handler(kind))
+        return registry
+
+    def _handler(self, kind: Kind) -> Any:
+        async def handler(event: Mapping[str, Any], **_: Any) -> None:
+            if not self._stop.is_set():
+                self._deliver(kind, event["type"], event["object"])
+
+        return handler
+
+    def _login(self, **_: Any) -> kopf.ConnectionInfo:
+        now = self._credentials()
+        return kopf.ConnectionInfo(
+            server=now.server,
+            ca_path=now.ca_file,
+            insecure=now.insecure,
+            certificate_path=now.certificate,
+            private_key_path=now.key,
+            scheme="Bearer" if now.token else None,
+            token=now.token,
+        )
+
+
+def _settings() -> kopf.OperatorSettings:
+    """No rights on other resources are needed, nothing is written, and a silent connection is not waited for long."""
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 310
+    settings.watching.reconnect_backoff = 0.1
+    settings.queueing.idle_timeout = 1
+    settings.queueing.exit_timeout = 1
+    return settings

@@ -1,0 +1,139 @@
+"""Calls to the API server: JSON there and back, a deadline on each, and two kinds of failure.
+
+The official client knows how to reach the server and who we are (a kubeconfig, or a pod's service account). Its models
+are not used: a resource that somebody made must not be able to break the reading of the others. A call blocks; callers
+in the event loop go through `Api.run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.config.config_exception import ConfigException
+from prometheus_client import Counter
+
+from fibflow.errors import InvalidInput, one_line
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CALLS = Counter("fibflow_operator_api_calls", "Calls to the API server.", ["verb", "code"])
+TIMEOUT = (3.0, 10.0)
+"""Seconds until a connection stands, and until an answer goes on."""
+THREADS = 16
+
+
+class ApiFailure(Exception):
+    """A call that did not do what it was to; `retry_after` in seconds, 0 if nothing was said of it."""
+
+    retry_after = 0.0
+
+
+class ApiUnavailable(ApiFailure):
+    """No answer: the server cannot be reached, or the connection broke. The call may have been carried out."""
+
+
+class ApiRefused(ApiFailure):
+    """The server answered with an error."""
+
+    def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the API server is and who we are, for whoever watches it."""
+
+    server: str
+    ca_file: str | None
+    certificate: str | None
+    key: str | None
+    token: str | None
+    insecure: bool
+
+
+class Api:
+    """The API server that a kubeconfig names, or the one of the pod that we run in. Raises InvalidInput."""
+
+    def __init__(self, kubeconfig: str | None = None) -> None:
+        self._client = _client(kubeconfig)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
+
+    async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run what calls the API in a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+
+    def call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: object = None, timeout: float = TIMEOUT[1]
+    ) -> dict[str, Any]:
+        """One call. Raises ApiRefused, ApiUnavailable."""
+        try:
+            answer = self._send(method, path, query, body, timeout)
+            found: Any = json.loads(answer.read() or b"null")
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, RecursionError) as error:
+            CALLS.labels(method, "none").inc()
+            raise ApiUnavailable(one_line(error)[:300]) from error
+        CALLS.labels(method, str(answer.status)).inc()
+        if answer.status >= 400:
+            raise _refused(answer.status, answer.headers or {}, found)
+        return found if isinstance(found, dict) else {}
+
+    def _send(self, method: str, path: str, query: Mapping[str, str] | None, body: object, timeout: float) -> Any:
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        request = self._client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": kind},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        return self._client.call_api(*request, _request_timeout=(TIMEOUT[0], timeout))
+
+    def credentials(self) -> Credentials:
+        """What a watch needs; a service account's token is read anew."""
+        settings = self._client.configuration
+        header = settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        token = header.removeprefix("Bearer ").removeprefix("bearer ") if header else None
+        return Credentials(
+            settings.host, settings.ssl_ca_cert, settings.cert_file, settings.key_file, token, not settings.verify_ssl
+        )
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _client(kubeconfig: str | None) -> client.ApiClient:
+    settings = client.Configuration()
+    try:
+        if kubeconfig:
+            config.load_kube_config(kubeconfig, client_configuration=settings)  # type: ignore[no-untyped-call]
+        else:
+            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError) as error:
+        way_out = f"leads to no cluster ({one_line(error)}); give a kubeconfig with --kubeconfig, or run in a pod"
+        raise InvalidInput("kubeconfig", kubeconfig, way_out) from None
+    settings.retries = False  # we know better when to try again
+    settings.connection_pool_maxsize = THREADS
+    return client.ApiClient(settings)
+
+
+def _refused(status: int, headers: Mapping[str, str], found: object) -> ApiRefused:
+    """The server's own sentence, if it gave one."""
+    message = found.get("message") if isinstance(found, dict) else None
+    try:
+        after = float(headers.get("Retry-After", 0))
+    except ValueError:
+        after = 0.0
+    return ApiRefused(status, one_line(message or "no reason given")[:300], after)

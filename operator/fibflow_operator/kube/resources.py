@@ -1,0 +1,77 @@
+"""Our resources at the API server: whole lists, statuses, and the Events that people read.
+
+A list is complete or it is an error: one that is refused, cut, or forgotten half-way is never told as a shorter one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from fibflow_operator.kube.api import Api, ApiRefused
+from fibflow_operator.world import GROUP, VERSION, Kind, Resource, seen
+
+PAGE = 500
+"""Resources in one answer."""
+GONE = 410
+
+
+class Listed(NamedTuple):
+    """All resources of a kind, as of a version."""
+
+    version: int
+    resources: list[Resource]
+
+
+def list_all(api: Api, kind: Kind, namespace: str | None) -> Listed:
+    """Every resource of a kind, of one namespace or of all. Raises ApiFailure."""
+    found: list[Resource] = []
+    query = {"limit": str(PAGE)}
+    while True:
+        page = api.call("GET", _path(kind, namespace), query)
+        metadata = page["metadata"]
+        found += [seen({"kind": str(kind), **item}) for item in page["items"]]
+        if not (following := metadata.get("continue")):
+            return Listed(int(metadata["resourceVersion"]), found)
+        query["continue"] = following
+
+
+def write_status(api: Api, resource: Resource, status: Mapping[str, Any]) -> Resource | None:
+    """Give a resource this status; the resource as it is now, None if it is gone. Raises ApiFailure."""
+    removed = {name: None for name in resource.status if name not in status}
+    # With the uid, the status of a resource that was made anew is left alone.
+    body = {"metadata": {"uid": resource.uid}, "status": {**removed, **status}}
+    kind, namespace, name = resource.key
+    try:
+        return seen({"kind": str(kind), **api.call("PATCH", f"{_path(kind, namespace)}/{name}/status", body=body)})
+    except ApiRefused as refused:
+        if refused.status in (404, 409):
+            return None
+        raise
+
+
+def tell(api: Api, resource: Resource, reason: str, message: str, warning: bool, reporter: str) -> None:
+    """Write an Event about a resource. Raises ApiFailure."""
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    key = resource.key
+    about = {"kind": str(key.kind), "namespace": key.namespace, "name": key.name, "uid": resource.uid}
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{key.name}.", "namespace": key.namespace},
+        "involvedObject": {"apiVersion": f"{GROUP}/{VERSION}", **about},
+        "reason": reason,
+        "message": message,
+        "type": "Warning" if warning else "Normal",
+        "source": {"component": "fibflow-operator", "host": reporter},
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }
+    api.call("POST", f"/api/v1/namespaces/{key.namespace}/events", body=event)
+
+
+def _path(kind: Kind, namespace: str | None) -> str:
+    inside = f"/namespaces/{namespace}" if namespace else ""
+    return f"/apis/{GROUP}/{VERSION}{inside}/{kind.plural}"

@@ -1,0 +1,200 @@
+"""What an operator does while it leads: it takes keys from two queues, `rows` and `reports`, and fills them.
+
+Events and comparisons put keys into `rows`; a key whose row is settled goes on into `reports`. Whatever fails is put
+back with a wait; nothing that fails ends the leading but a lead that belongs to another. It decides nothing about
+resources: that is `reconcile`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from prometheus_client import Counter, Gauge
+
+from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
+from fibflow.logs import logger
+from fibflow.store.synced import cancel_deleted
+from fibflow_operator.comparison import Glance, Lists, listed
+from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.plan import Standing
+from fibflow_operator.queue import Queue
+from fibflow_operator.reconcile import report, rows
+from fibflow_operator.reconcile.report import Teller
+from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.world import Key, Resource, World
+from fibflow_operator.writing import Writer
+
+log = logger(__name__)
+ROWS_AT_ONCE = 500
+ROW_WORKERS = 2
+REPORT_WORKERS = 3
+REPORTS_AT_ONCE = 32
+CANCELLED_AT_ONCE = 100
+
+RECONCILED = Counter("fibflow_operator_reconciled", "Keys that were worked on.", ["stage", "result"])
+QUEUED = Gauge("fibflow_operator_queue", "Keys that wait or are worked on.", ["stage"])
+DATABASE_UP = Gauge("fibflow_operator_database_up", "1 if the last look at the database succeeded.")
+API_UP = Gauge("fibflow_operator_api_up", "1 if the last lists of the API server were complete.")
+
+
+class Cluster(Lists, Teller, Protocol):
+    """Where resources are listed, statuses and Events written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """Seconds between two whole lists, and between two looks at the database."""
+
+    list: float = 60.0
+    look: float = 5.0
+
+
+@dataclass(slots=True)
+class Signs:
+    """When something last succeeded, for whoever asks how it goes (monotonic seconds)."""
+
+    listed_at: float = 0.0
+    looked_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Leading:
+    """One time of leading; a new one begins with nothing."""
+
+    writer: Writer
+    cluster: Cluster
+    namespaces: Sequence[str | None]
+    periods: Periods = field(default_factory=Periods)
+    world: World = field(default_factory=World)
+    rows: Queue[Key] = field(default_factory=Queue)
+    reports: Queue[Key] = field(default_factory=Queue)
+    signs: Signs = field(default_factory=Signs)
+    glance: Glance = field(default_factory=Glance)
+    scene: Scene = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scene = Scene(self.world, self.writer)
+
+    def see(self, resource: Resource, deleted: bool) -> None:
+        """An event came."""
+        self.rows.add(self.world.see_deletion(resource) if deleted else self.world.see(resource))
+
+    async def run(self) -> None:
+        """Lead until cancelled. Raises OtherInstallation."""
+        await self._take()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_repeated(self.list, self.periods.list))
+            group.create_task(_repeated(self.look, self.periods.look))
+            for _ in range(ROW_WORKERS):
+                group.create_task(self._work(self.rows, ROWS_AT_ONCE, self.settle))
+            for _ in range(REPORT_WORKERS):
+                group.create_task(self._work(self.reports, REPORTS_AT_ONCE, self.tell))
+
+    async def _take(self) -> None:
+        while True:
+            try:
+                return await self.writer.take()
+            except OtherInstallation:
+                raise
+            except DatabaseError as error:
+                log.warning("lead_not_taken", error=one_line(error))
+                await asyncio.sleep(1)
+
+    # ── filling the queues ────────────────────────────────────────────────────────────────────────────────────
+
+    async def list(self) -> None:
+        """Compare with the API server."""
+        keys, complete = await listed(self.scene, self.cluster, self.namespaces)
+        API_UP.set(complete)
+        self.rows.add(keys)
+        if complete:
+            self.signs.listed_at = time.monotonic()
+
+    async def look(self) -> None:
+        """Compare with the database; go on cancelling what is to be cancelled."""
+        try:
+            found = await self.glance.look(self.scene)
+            self.rows.add(found.rows)
+            self.reports.add(found.reports)
+            if found.to_cancel:
+                await self._cancel()
+        except (DatabaseError, LeadLost) as error:
+            DATABASE_UP.set(0)
+            log.warning("database_not_looked_at", error=one_line(error))
+            return
+        DATABASE_UP.set(1)
+        self.signs.looked_at = time.monotonic()
+
+    async def _cancel(self) -> None:
+        while await self.writer.write(cancel_deleted, CANCELLED_AT_ONCE):
+            await asyncio.sleep(0)
+
+    # ── emptying them ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _work(self, queue: Queue[Key], limit: int, work: Callable[[Collection[Key]], Awaitable[None]]) -> None:
+        while True:
+            await work(await queue.taking(limit))
+
+    async def settle(self, keys: Collection[Key]) -> None:
+        """Bring rows up to date."""
+        try:
+            following = await rows.reconcile(self.scene, keys)
+        except Exception as error:
+            self._not_settled(keys, error)
+            return
+        RECONCILED.labels("rows", "done").inc(len(keys))
+        for key in keys:
+            self.rows.done(key)
+        self.rows.add(following)
+        self.reports.add(keys)
+
+    def _not_settled(self, keys: Collection[Key], error: Exception) -> None:
+        known = isinstance(error, DatabaseError | LeadLost)
+        (log.warning if known else log.exception)("rows_not_settled", keys=len(keys), error=one_line(error))
+        RECONCILED.labels("rows", "failed").inc(len(keys))
+        failure = f"not stored yet: {one_line(error)[:300]}; it is tried again"
+        for key in keys:
+            before = self.scene.standings.get(key, Standing(stored=False))
+            self.scene.standings[key] = replace(before, failure=failure)
+            self.rows.failed(key)
+        self.reports.add(key for key in keys if not isinstance(error, LeadLost))
+
+    async def tell(self, keys: Collection[Key]) -> None:
+        """Bring statuses up to date."""
+        try:
+            found = await report.gather(self.scene, keys)
+        except Exception as error:
+            for key in keys:
+                self._not_told(key, error)
+            return
+        await asyncio.gather(*(self._tell(key, found.get(key)) for key in keys))
+
+    async def _tell(self, key: Key, said: Report | None) -> None:
+        try:
+            if said is not None:
+                await report.tell(self.scene, self.cluster, key, said)
+        except Exception as error:
+            self._not_told(key, error)
+        else:
+            RECONCILED.labels("reports", "done").inc()
+            self.reports.done(key)
+
+    def _not_told(self, key: Key, error: Exception) -> None:
+        known = isinstance(error, DatabaseError | ApiFailure)
+        (log.warning if known else log.exception)("status_not_written", name=key.name, error=one_line(error))
+        RECONCILED.labels("reports", "failed").inc()
+        self.reports.failed(key, getattr(error, "retry_after", 0.0))
+
+
+async def _repeated(work: Callable[[], Awaitable[None]], period: float) -> None:
+    """Again and again, with a pause that is longer than the work took, so that slow work is not the only work."""
+    while True:
+        begin = time.monotonic()
+        with suppress(ApiFailure):
+            await work()
+        await asyncio.sleep(max(period, 5 * (time.monotonic() - begin)))

@@ -1,0 +1,5 @@
+"""From a key to what follows: gather, decide (in `plan`), act, report.
+
+`rows` brings the database to what the resources say, many keys at a time; `report` tells a resource how it stands. What
+differs from kind to kind is in tasktype, crontask and workerpool, as a `Subject`.
+"""

@@ -1,0 +1,84 @@
+"""Reports: tell a resource how it stands, if its status does not say so already, and people by an Event when it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from fibflow.errors import one_line
+from fibflow.logs import logger
+from fibflow_operator import plan
+from fibflow_operator.conditions import Finding, Type, merged, written
+from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.plan import Standing
+from fibflow_operator.reconcile.rows import SUBJECTS
+from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.world import Key, Resource
+
+log = logger(__name__)
+
+
+class Teller(Protocol):
+    """Where statuses and Events are written."""
+
+    async def write_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource | None: ...
+
+    async def tell(self, resource: Resource, reason: str, message: str, warning: bool) -> None: ...
+
+
+async def gather(scene: Scene, keys: Collection[Key]) -> dict[Key, Report]:
+    """What is to be said of these keys, of those that are there and were settled. Raises DatabaseError."""
+    found: dict[Key, Report] = {}
+    for kind, subject in SUBJECTS.items():
+        settled = [each for key in keys if key.kind is kind and (each := _settled(scene, key)) is not None]
+        found |= {each.key: _without_database(each, how) for each, how in settled if how.failure is not None}
+        if told := [(each, how) for each, how in settled if how.failure is None]:
+            found |= await subject.reports(scene, told)
+    return found
+
+
+def _settled(scene: Scene, key: Key) -> tuple[Resource, Standing] | None:
+    resource, standing = scene.world.get(key), scene.standings.get(key)
+    return None if resource is None or standing is None else (resource, standing)
+
+
+def _without_database(resource: Resource, standing: Standing) -> Report:
+    """The rest stays as it was told last, a pause above all."""
+    kept = {name: value for name, value in resource.status.items() if name not in ("conditions", "observedGeneration")}
+    return Report((plan.ready(standing), plan.synced(standing)), kept, complete=False)
+
+
+async def tell(scene: Scene, teller: Teller, key: Key, report: Report) -> bool:
+    """Bring one status up to date; whether it was written. Raises ApiFailure."""
+    resource = scene.world.get(key)
+    if resource is None:
+        return False
+    status = {**report.figures, "observedGeneration": resource.generation}
+    keep = not report.complete
+    status["conditions"] = merged(report.findings, resource.status, resource.generation, datetime.now(UTC), keep)
+    if status == resource.status:
+        return False
+    now_is = await teller.write_status(resource, status)
+    if now_is is not None:
+        scene.world.see(now_is)
+        await _tell_changes(teller, resource, report.findings)
+    return True
+
+
+async def _tell_changes(teller: Teller, resource: Resource, findings: tuple[Finding, ...]) -> None:
+    """An Event where Ready or Paused changed. It is a courtesy: if it fails, nothing else does."""
+    before = {each.get("type"): (each.get("status"), each.get("reason")) for each in written(resource.status)}
+    for finding in findings:
+        found = (str(finding.status), str(finding.reason))
+        if finding.type not in TOLD or before.get(str(finding.type), TOLD[finding.type]) == found:
+            continue
+        warning = (finding.type is Type.READY) != finding.status
+        try:
+            await teller.tell(resource, str(finding.reason), finding.message, warning)
+        except ApiFailure as failure:
+            log.warning("event_not_written", name=resource.key.name, error=one_line(failure))
+
+
+TOLD = {Type.READY: ("True", "InForce"), Type.PAUSED: ("False", "NotPaused")}
+"""What is told by Events, and what goes without saying of a resource that has no status yet."""

@@ -1,0 +1,64 @@
+"""What `rows` and `report` ask of a kind of resource, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from fibflow.store.database import Database
+from fibflow.store.figures import TypeFigures
+from fibflow.store.synced import Name
+from fibflow_operator.conditions import Finding
+from fibflow_operator.plan import Refusal, Standing
+from fibflow_operator.world import Key, Resource, World
+from fibflow_operator.writing import Writer
+
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Scene:
+    """What a leader works on, and what it found so far."""
+
+    world: World
+    writer: Writer
+    standings: dict[Key, Standing] = field(default_factory=dict)
+    type_figures: Mapping[Name, TypeFigures] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Database:
+        return self.writer.database
+
+
+Decide = Callable[[Resource], "R | Refusal"]
+
+
+class Subject(Protocol[R]):
+    """One kind of resource: its rows, and what its status tells."""
+
+    forget: Callable[..., None]
+
+    async def stored(self, scene: Scene, names: Collection[Name]) -> Mapping[Name, R]:
+        """The rows that there are."""
+
+    async def gather(self, scene: Scene, resources: Sequence[Resource]) -> Decide[R]:
+        """What is around these resources, as a function that decides their rows."""
+
+    async def sync(self, scene: Scene, rows: Sequence[tuple[Resource, R]]) -> None:
+        """Store these rows."""
+
+    def heirs(self, scene: Scene, row: R) -> Collection[Key]:
+        """The resources that a row passes to when its own is gone."""
+
+    async def reports(self, scene: Scene, resources: Sequence[tuple[Resource, Standing]]) -> dict[Key, Report]:
+        """What statuses are to tell. Raises DatabaseError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Findings for the conditions, and the status' other fields; not `complete` if there is more that was not looked at."""
+
+    findings: tuple[Finding, ...]
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = True

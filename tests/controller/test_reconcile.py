@@ -1,0 +1,295 @@
+"""Reconciling against a real PostgreSQL and an API server in memory (shelf.py): any order of events ends in the same rows."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.shelf import Shelf
+from fibflow.errors import DatabaseUnavailable
+from fibflow.store import synced
+from fibflow.store.database import Database
+from fibflow.store.synced import stored_pools, stored_types
+from fibflow.store.synced_crons import stored_crons
+from fibflow_operator import plan
+from fibflow_operator.leading import Leading
+from fibflow_operator.queue import Queue
+from fibflow_operator.reconcile import tasktype
+from fibflow_operator.world import Key, Kind
+from fibflow_operator.writing import Writer
+
+numbers = itertools.count(1)
+
+SPECS = {
+    Kind.WORKER_POOL: [{"app": "a:b"}, {"app": "c:d", "replicas": 0}],
+    Kind.TASK_TYPE: [
+        {"timeoutSeconds": 1},
+        {"timeoutSeconds": 2, "deletionPolicy": "Cancel"},
+        {"name": "one"},
+        {"workerPoolRef": {"name": "one"}, "deletionPolicy": "Retain"},
+    ],
+    Kind.CRON_TASK: [
+        {"taskTypeRef": {"name": "one"}, "schedule": "0 3 * * *"},
+        {"taskTypeRef": {"name": "two"}, "schedule": "0 4 * * *", "suspend": True},
+        {"taskTypeRef": {"name": "one"}, "schedule": "0 0 30 2 *"},
+    ],
+}
+NAMES = st.sampled_from(["one", "two"])
+PUTS = st.one_of(*(st.tuples(st.just("put"), st.just(kind), NAMES, st.sampled_from(specs)) for kind, specs in SPECS.items()))
+STEPS = st.one_of(
+    PUTS,
+    PUTS,
+    st.tuples(st.just("delete"), st.sampled_from(list(Kind)), NAMES),
+    st.tuples(st.just("deliver"), st.integers(0, 30)),
+    st.sampled_from([("settle",), ("list",), ("look",), ("crash",), ("crash_between",)]),
+)
+
+
+class Stage:
+    """An operator without its clocks and loops: a test turns the handle."""
+
+    def __init__(self, shelf: Shelf, database: Database) -> None:
+        self.shelf, self.database = shelf, database
+        self.now = 0.0
+
+    async def begin(self) -> None:
+        writer = Writer(self.database, "test/fibflow", f"holder-{next(numbers)}", 0, confirm=self._confirm)
+        rows: Queue[Key] = Queue(lambda: self.now)
+        reports: Queue[Key] = Queue(lambda: self.now)
+        self.leading = Leading(writer, self.shelf, [self.shelf.namespace], rows=rows, reports=reports)
+        await writer.take()
+
+    async def _confirm(self) -> bool:
+        return True
+
+    async def settle(self) -> None:
+        leading = self.leading
+        for _ in range(20):
+            self.now += 100
+            while keys := leading.rows.take(500):
+                await leading.settle(keys)
+            while keys := leading.reports.take(32):
+                await leading.tell(keys)
+            if not leading.rows and not leading.reports:
+                return
+        raise AssertionError("it does not settle")
+
+    async def compare(self) -> None:
+        await self.leading.list()
+        await self.leading.look()
+        await self.settle()
+        await self.leading.look()  # what was just written is in the figures now
+        await self.settle()
+
+    async def take(self, step) -> None:
+        name, *arguments = step
+        await getattr(self, f"_{name}")(*arguments)
+
+    async def _put(self, kind, name, spec) -> None:
+        self.shelf.put(kind, name, spec)
+
+    async def _delete(self, kind, name) -> None:
+        self.shelf.delete(kind, name)
+
+    async def _deliver(self, back) -> None:
+        """An event that is new, late, or comes a second time."""
+        if self.shelf.events:
+            self.leading.see(*self.shelf.events[-1 - back % len(self.shelf.events)])
+
+    async def _settle(self) -> None:
+        await self.settle()
+
+    async def _list(self) -> None:
+        await self.leading.list()
+
+    async def _look(self) -> None:
+        await self.leading.look()
+
+    async def _crash(self) -> None:
+        await self.begin()
+
+    async def _crash_between(self) -> None:
+        """Some rows are written, and no status."""
+        await self.leading.list()
+        await self.leading.settle(self.leading.rows.take(2))
+        await self.begin()
+
+    async def rows(self) -> dict[Key, str]:
+        """What is in force in the namespace, without the namespace."""
+        found: dict[Key, str] = {}
+        for kind, stored in STORED.items():
+            for name, row in (await self.database.run(stored)).items():
+                if name.namespace == self.shelf.namespace:
+                    found[Key(kind, "here", name.name)] = repr(row).replace(self.shelf.namespace, "here")
+        return found
+
+    def may_have_a_row(self, key: Key, row: str) -> bool:
+        """It is there, be it with the last good spec; or its name is claimed by a TaskType that is not in force yet."""
+        world, namespace = self.leading.world, self.shelf.namespace
+        claimed = any(f"name={name!r}, options" in row and world.claimants(namespace, name) for name in ("one", "two"))
+        return world.get(key._replace(namespace=namespace)) is not None or claimed
+
+
+STORED: dict[Kind, Any] = {
+    Kind.WORKER_POOL: stored_pools,
+    Kind.TASK_TYPE: stored_types,
+    Kind.CRON_TASK: stored_crons,
+}
+
+
+@asynccontextmanager
+async def stage(url: str, shelf: Shelf | None = None):
+    database = Database(url)
+    made = Stage(shelf or Shelf(f"space-{next(numbers)}"), database)
+    await made.begin()
+    try:
+        yield made
+    finally:
+        await database.aclose()
+
+
+@pytest.fixture(scope="module")
+def url(postgres_server, postgres_template) -> Iterator[str]:
+    yield postgres_server.create("reconcile", postgres_template)
+
+
+class Writes:
+    """The statements that change or lock anything, while the block runs."""
+
+    def __init__(self, database: Database) -> None:
+        self.found: list[str] = []
+        self._engine = database.async_engine.sync_engine
+
+    def __enter__(self):
+        sa.event.listen(self._engine, "before_cursor_execute", self._note)
+        return self
+
+    def __exit__(self, *failure):
+        sa.event.remove(self._engine, "before_cursor_execute", self._note)
+
+    def _note(self, connection, cursor, statement, parameters, context, many):
+        if not statement.startswith("SELECT") or " FOR " in statement:
+            self.found.append(statement)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEPS, max_size=25))
+def test_any_order_of_events_ends_in_the_same_rows_and_a_second_pass_writes_nothing(url, steps):
+    async def scene():
+        async with stage(url) as one, stage(url) as other:
+            await one.begin()
+            for step in steps:
+                await one.take(step)
+            await one.compare()
+            found = await one.rows()
+            with Writes(one.database) as writes:
+                before = one.shelf.statuses_written
+                await one.compare()
+                assert (writes.found, one.shelf.statuses_written - before) == ([], 0)
+            await other.begin()
+            one.shelf.copy_to(other.shelf)
+            await other.compare()
+            expected = await other.rows()
+            assert expected == {key: row for key, row in found.items() if key in expected}
+            assert [key for key, row in found.items() if not one.may_have_a_row(key, row)] == []
+
+    asyncio.run(scene())
+
+
+def played(url, play):
+    async def scene():
+        async with stage(url) as one:
+            return await play(one)
+
+    return asyncio.run(scene())
+
+
+def condition(stage, kind, name, type_="Ready"):
+    found = {each["type"]: each for each in stage.shelf.status(kind, name)["conditions"]}[type_]
+    return found["status"], found["reason"]
+
+
+def test_one_row_that_the_database_refuses_does_not_stop_the_others(url, monkeypatch):
+
+    refused = synced.sync_types
+
+    def sync(session, lead, rows):
+        refused(session, lead, rows)
+        if any(row.name == "bad" for row in rows):
+            session.connection.execute(sa.text("SELECT 1 / 0"))
+
+    monkeypatch.setattr(tasktype, "sync_types", sync)
+
+    async def play(one):
+        for name in ("a", "bad", "c", "d"):
+            one.shelf.put(Kind.TASK_TYPE, name, {})
+        await one.compare()
+        assert len(await one.rows()) == 3
+        assert condition(one, Kind.TASK_TYPE, "bad") == ("False", "RefusedByDatabase")
+        assert condition(one, Kind.TASK_TYPE, "c") == ("True", "InForce")
+
+    played(url, play)
+
+
+def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(url, monkeypatch):
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        one.shelf.put(Kind.CRON_TASK, "it", {"taskTypeRef": {"name": "one"}, "schedule": "0 3 * * *"})
+        await one.compare()
+        one.shelf.put(Kind.CRON_TASK, "it", {"taskTypeRef": {"name": "one"}, "schedule": "0 4 * * *"})
+        one.leading.see(*one.shelf.events[-1])
+
+        async def away(verb, *arguments):
+            raise DatabaseUnavailable("the database is not available")
+
+        run = one.database.run
+        one.database.run = away
+        await one.leading.settle(one.leading.rows.take(10))
+        await one.leading.tell(one.leading.reports.take(10))
+        assert condition(one, Kind.CRON_TASK, "it", "Synced") == ("False", "DatabaseUnavailable")
+        assert condition(one, Kind.CRON_TASK, "it", "Paused") == ("False", "NotPaused")
+        assert one.shelf.status(Kind.CRON_TASK, "it")["nextTickTimes"]
+        one.database.run = run
+        await one.settle()
+        assert condition(one, Kind.CRON_TASK, "it") == ("True", "InForce")
+
+    played(url, play)
+
+
+def test_a_resource_that_cannot_be_understood_stops_nobody_else(url, monkeypatch):
+
+    pool_row = plan.pool_row
+
+    def broken(resource):
+        if resource.key.name == "bad":
+            raise RecursionError("too deep")
+        return pool_row(resource)
+
+    monkeypatch.setattr(plan, "pool_row", broken)
+
+    async def play(one):
+        for name in ("bad", "good"):
+            one.shelf.put(Kind.WORKER_POOL, name, {"app": "a:b"})
+        await one.compare()
+        assert condition(one, Kind.WORKER_POOL, "bad") == ("False", "InvalidSpec")
+        assert condition(one, Kind.WORKER_POOL, "good") == ("True", "InForce")
+
+    played(url, play)
+
+
+def test_what_changes_is_told_by_an_event_and_what_goes_well_from_the_start_is_not(url):
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        one.shelf.put(Kind.CRON_TASK, "it", {"taskTypeRef": {"name": "one"}, "schedule": "0 0 30 2 *"})
+        await one.compare()
+        one.shelf.put(Kind.CRON_TASK, "it", {"taskTypeRef": {"name": "one"}, "schedule": "0 0 3 2 *"})
+        await one.compare()
+        assert one.shelf.told == [("it", "InvalidSchedule"), ("it", "InForce")]
+
+    played(url, play)

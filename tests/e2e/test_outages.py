@@ -1,0 +1,112 @@
+"""What breaks around an operator: the API server, the database, both with what is in them."""
+
+import time
+from contextlib import closing
+
+import pytest
+
+from cluster.faults import Answer, Cut, Gone, Lost
+from cluster.waiting import until
+from e2e.figures import record
+from e2e.planes import FULL, cron_task, task_type
+from fibflow.store.cron import decide_ticks
+from fibflow.store.database import Database
+from fibflow.store.migrate import migrate
+from postgres_server import Server
+
+AWAY = 60.0 if FULL else 9.0
+"""Seconds of an outage; longer than a leader keeps its lead without the API server."""
+CRONS = "SELECT count(*) FROM fibflow.cron_task"
+
+
+def pass_time(seconds: float) -> None:
+    begin = time.monotonic()
+    until(lambda: time.monotonic() - begin >= seconds, seconds + 5, "time passes")
+
+
+@pytest.fixture
+def synced(plane):
+    """An operator that has synced a TaskType `work` and a CronTask `nightly`."""
+    plane.apply(task_type("work"), cron_task("nightly"))
+    plane.start("--list-every", "5")
+    plane.wait_condition("CronTask", "nightly", status="True", seconds=30)
+    return plane
+
+
+def test_the_api_server_away_and_back(synced):
+    synced.apply(cron_task("goes"), cron_task("each", schedule="* * * * * *", concurrencyPolicy="Allow"))
+    synced.wait_sql(3, CRONS)
+    with synced.proxy.outage():
+        synced.delete("CronTask", "goes")
+        synced.apply(cron_task("comes"))
+        with closing(Database(synced.url, namespace=synced.namespace)) as database:
+            begin = time.monotonic()
+            # A worker's part: instants are decided all the while.
+            until(lambda: database.call(decide_ticks) < 0 or time.monotonic() - begin > AWAY, AWAY + 9, "time passes")
+        assert synced.sql("SELECT count(*) FROM fibflow.cron_tick")[0][0] >= AWAY - 3
+        assert synced.sql("SELECT count(*) FROM fibflow.cron_task WHERE name = 'goes'") == [(1,)]
+    back = time.monotonic()
+    synced.wait_sql(1, "SELECT count(*) FROM fibflow.cron_task WHERE name = 'comes'", seconds=60)
+    synced.wait_sql(0, "SELECT count(*) FROM fibflow.cron_task WHERE name = 'goes'", seconds=60)
+    record("R2", f"API server back after {AWAY:.0f} s to all rows right", [time.monotonic() - back], 30)
+
+
+@pytest.mark.parametrize("fault", [Answer(429, retry_after=1), Answer(500), Cut(), Lost()], ids=["429", "500", "cut", "lost"])
+def test_a_storm_of_failures_at_every_write_and_list_passes(synced, fault):
+    with synced.proxy.fault(fault, times=12, user=synced.user, group="fibflow.dev"):
+        synced.apply(*(cron_task(f"storm-{number}", schedule="0 4 * * *") for number in range(10)))
+        synced.wait_sql(11, CRONS)
+        for number in range(10):
+            synced.wait_condition("CronTask", f"storm-{number}", status="True", seconds=40)
+
+
+def test_watches_that_are_forgotten_begin_anew(synced):
+    with synced.proxy.fault(Gone(), times=3, verb="watch", user=synced.user):
+        for number in range(3):
+            synced.proxy.expire(user=synced.user)
+            synced.apply(cron_task(f"gone-{number}"))
+            synced.wait_condition("CronTask", f"gone-{number}", status="True", seconds=30)
+
+
+def test_a_database_that_is_away_is_waited_for(plane):
+    with Server() as server:
+        url = server.create("fibflow")
+        migrate(url)
+        plane.url = url
+        plane.apply(task_type("work"), cron_task("nightly"))
+        operator = plane.start("--look-every", "1")
+        plane.wait_condition("CronTask", "nightly", status="True", seconds=30)
+        server.crash()
+        plane.apply(cron_task("meanwhile"))
+        said = plane.wait_condition("CronTask", "meanwhile", "Synced", status="False", reason="DatabaseUnavailable")
+        assert "is not available" in said["message"]
+        pass_time(AWAY)
+        assert plane.condition("CronTask", "nightly")["status"] == "True"
+        server.start()
+        begin = time.monotonic()
+        plane.wait_condition("CronTask", "meanwhile", status="True", seconds=60)
+        record("R3", f"PostgreSQL back after {AWAY:.0f} s to a status", [time.monotonic() - begin], 40)
+        assert operator.running
+        plane.url = url
+
+
+def test_a_wiped_database_is_built_again_and_a_pause_outlives_it(synced):
+    synced.apply(cron_task("each", schedule="* * * * * *", concurrencyPolicy="Allow"), cron_task("failed"))
+    synced.wait_condition("CronTask", "failed", status="True")
+    synced.sql("UPDATE fibflow.cron_task SET paused = true, paused_reason = 'task 7 failed for good' WHERE name = 'failed'")
+    synced.wait_condition("CronTask", "failed", "Paused", status="True", reason="TickFailed")
+    with closing(Database(synced.url, namespace=synced.namespace)) as database:
+        until(lambda: database.call(decide_ticks), 10, "an instant is decided")
+        synced.sql("DROP SCHEMA fibflow CASCADE")
+        synced.sql("DROP TABLE IF EXISTS alembic_version")
+        migrate(synced.url)
+        wiped = synced.sql("SELECT fibflow.fibflow_now()")[0][0]
+        begin = time.monotonic()
+        synced.wait_sql(3, CRONS, seconds=60)
+        met = record("K3", "the database wiped to all rows back", [time.monotonic() - begin], 60)
+        until(lambda: database.call(decide_ticks), 10, "an instant is decided")
+    assert met
+    assert synced.sql("SELECT min(tick) > %s FROM fibflow.cron_tick", wiped) == [(True,)]
+    paused = "SELECT paused, paused_reason FROM fibflow.cron_task WHERE name = 'failed'"
+    assert synced.sql(paused) == [(True, "task 7 failed for good")]
+    assert synced.condition("CronTask", "failed", "Paused")["reason"] == "TickFailed"
