@@ -1,5 +1,6 @@
 """The heart, on both databases: claims, endings, fences, take-overs, workflows."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,10 +10,10 @@ from fibflow.errors import IllegalTransition, LeaseLost, UnknownTaskType, Worker
 from fibflow.lifecycle import Facts, after_failure, after_release, ended
 from fibflow.model import NewTask, Options, Outcome, Status
 from fibflow.store import claim, control, leases, outlook, record, settle, stale
-from fibflow.store.database import Database, read
+from fibflow.store.database import Database, Session, read
 from fibflow.store.ending import Ending
 from fibflow.store.tasktypes import Declaration, declare_types
-from fix_database import move_clock
+from fix_database import move_clock, wait_for_a_lock
 
 
 @dataclass
@@ -342,3 +343,17 @@ def test_a_superseded_process_waits_until_no_other_of_its_pod_is_active(engine):
     assert engine.call(leases.renew, new) is False
     engine.call(leases.stop, new)
     assert engine.call(leases.register, **again) > new
+
+
+def test_of_two_registrations_of_a_pod_at_once_the_later_one_supersedes(engine):
+    if not engine.database.postgresql:
+        pytest.skip("SQLite has one writer at a time")
+    place = {"pod_id": "pod-0", "host": "host", "pid": 1, "slots": 1, "lease": 30.0}
+    with engine.database.engine.connect() as faster, ThreadPoolExecutor(1) as pool:
+        first = leases.register(Session(faster), **place)
+        second = pool.submit(engine.call, leases.register, **place)
+        wait_for_a_lock(engine.database, "%INSERT INTO fibflow.worker%")
+        faster.commit()
+        assert second.result() > first
+    rows = {row.id: str(row.status) for row in engine.client.workers()}
+    assert rows == {first: "superseded", second.result(): "active"}
