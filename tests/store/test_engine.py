@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -350,7 +351,7 @@ def test_a_superseded_process_waits_until_no_other_of_its_pod_is_active(engine):
 def test_of_two_registrations_of_a_pod_at_once_the_later_one_supersedes(engine):
     if not engine.database.postgresql:
         pytest.skip("SQLite has one writer at a time")
-    place = {"pod_id": "pod-0", "host": "host", "pid": 1, "slots": 1, "lease": 30.0}
+    place: Any = {"pod_id": "pod-0", "host": "host", "pid": 1, "slots": 1, "lease": 30.0}
     with engine.database.engine.connect() as faster, ThreadPoolExecutor(1) as pool:
         first = leases.register(Session(faster), **place)
         second = pool.submit(engine.call, leases.register, **place)
