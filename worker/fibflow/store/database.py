@@ -19,9 +19,9 @@ import asyncio
 import re
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, partial
@@ -70,6 +70,17 @@ class Session:
     def after(self, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Do this when the transaction is committed: count, or tell. What was rolled back is not told."""
         self.later.append(partial(call, *args, **kwargs))
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What fails within is undone, and not told either."""
+        kept = len(self.later)
+        try:
+            with self.connection.begin_nested():
+                yield
+        except BaseException:
+            del self.later[kept:]
+            raise
 
     def now(self) -> int:
         """The database's clock, microseconds since the epoch."""
