@@ -10,7 +10,8 @@ from fibflow import Client
 from fibflow.metrics import STALE_WRITES
 from fibflow.store import control, cron
 from fibflow.store.clock import from_datetime
-from fibflow.store.database import Database, Transient, write
+from fibflow.store.database import Database, write
+from fibflow.store.repeats import Transient
 from fibflow.store.stale import record_stale
 from fibflow.store.tables import cron_tick
 from fibflow.store.tasktypes import Declaration
