@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, partial
@@ -269,7 +270,7 @@ class Database:
 
     async def in_a_thread(self, call: Callable[[], R]) -> R:
         """Call where it blocks nobody, and where no handler's threads are in the way."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
 
     def _engine_for(self, verb: Callable[..., Any]) -> sa.Engine:
         return self.engine if _mode(verb) is Mode.WRITE else self._autocommit
@@ -299,6 +300,9 @@ class Database:
         for engine in ("engine", "_autocommit"):
             if engine in self.__dict__:
                 self.__dict__[engine].dispose()
+        self._leave_threads()
+
+    def _leave_threads(self) -> None:
         if "_threads" in self.__dict__:
             self.__dict__.pop("_threads").shutdown(wait=False)
 
