@@ -4,10 +4,12 @@ A test that takes `database` runs twice: on a SQLite file of its own and on a Po
 """
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from fibflow.model import SECOND
 from fibflow.store.clock import Clock
@@ -48,6 +50,18 @@ def move_clock(database: Database, seconds: float) -> None:
     database.clock.offset += round(seconds * SECOND)
     if database.postgresql:
         _tell_the_time(database, f"(extract(epoch FROM statement_timestamp()) * 1000000)::bigint + {database.clock.offset}")
+
+
+def wait_for_a_lock(database: Database, statement: str, seconds: float = 10.0) -> None:
+    """Wait until a connection of this PostgreSQL database waits for a lock in a statement LIKE this one."""
+    query = sa.text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE :statement"
+    )
+    deadline = time.monotonic() + seconds
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+        while not looking.execute(query, {"statement": statement}).scalar_one():
+            assert time.monotonic() < deadline, f"nobody waits in {statement}"
 
 
 def stop_clock(database: Database, instant: int, monkeypatch: pytest.MonkeyPatch) -> None:

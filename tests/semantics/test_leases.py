@@ -4,7 +4,7 @@ import pytest
 
 from fibflow import Status
 from fibflow.errors import InvalidInput, WorkerLost
-from fibflow.store import leases
+from fibflow.store import leases, outlook
 from fibflow.store.clock import from_datetime
 from fix_database import stop_clock
 from fix_semantics import Gate, serving, until
@@ -118,3 +118,29 @@ def test_workers_are_listed_by_pod_and_status(workplace):
     assert row.ended_at is None
     gone = workplace.client.workers(pod_id="pod-1")[0]
     assert gone.ended_at is not None and gone.ended_by is None
+
+
+# ── what is left behind ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_registering_takes_back_what_the_pod_left_running_before(workplace):
+    work().sync(workplace.database)
+    old = workplace.registered("pod-1")
+    task_id = workplace.taken(old, "work").id
+    workplace.database.call(leases.stop, old)
+    assert workplace.client.get(task_id).status is Status.RUNNING
+    workplace.registered("pod-1")
+    assert workplace.client.get(task_id).status is Status.PENDING
+
+
+def test_whoever_ends_a_lease_of_any_namespace_takes_its_tasks_back_too(workplace):
+    work().sync(workplace.database)
+    dead = workplace.registered("pod-1", lease=10)
+    task_id = workplace.taken(dead, "work").id
+    elsewhere = workplace.connections("elsewhere")
+    other = elsewhere.call(leases.register, pod_id="pod-1", host="host", pid=1, slots=1, lease=3600.0)
+    workplace.move_clock(11)
+    assert elsewhere.call(outlook.look_for_lost).expired
+    assert elsewhere.call(leases.reap, other) == [dead]
+    assert workplace.client.get(task_id).status is Status.PENDING
+    elsewhere.close()

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from fibflow import Client, NewTask, Retry
 from fibflow.errors import InvalidInput, shown
 from fibflow.model import Options
+from fibflow.store.cron import CronDeclaration, put_cron
 from fibflow.store.tables import metadata
 from fibflow.store.tasktypes import Declaration
 
@@ -60,6 +61,12 @@ TASKS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a negative delay": ({"delay": -1}, "delay", "is not between 0 and"),
     "a delay that is no number": ({"delay": "5"}, "delay", "is not a number"),
     "a delay without end": ({"delay": float("inf")}, "delay", "is not a number"),
+    "a delay beyond all floats": ({"delay": 10**400}, "delay", "is not between 0 and"),
+    "a delay that is a flag": ({"delay": True}, "delay", "is not a number"),
+    "a tag that is no text": ({"tag": 5}, "tag", "is not text"),
+    "no type": ({"type": None}, "type", "is not text"),
+    "a moment as text": ({"run_at": "2030-01-01"}, "run_at", "use datetime.now(UTC)"),
+    "a moment as a number": ({"run_at": 1893456000}, "run_at", "use datetime.now(UTC)"),
     "a moment without a zone": ({"run_at": datetime(2030, 1, 1)}, "run_at", "use datetime.now(UTC)"),
     "a negative timeout": ({"timeout": -1}, "timeout", "is not between 0.001 and"),
     "no time": ({"timeout": 0}, "timeout", "is not between 0.001 and"),
@@ -114,6 +121,35 @@ def test_a_bad_task_among_good_ones_stores_none(client):
         with pytest.raises(InvalidInput):
             client.enqueue_many([good, bad, good])
     assert client.tasks().total == 0
+
+
+NO_FIELDS: dict[str, Any] = {
+    "type": (None, 5, b"work", ["work"]),
+    "tag": (5, b"big", ["big"]),
+    "options": (None, {"timeout": 5}, 5, "fast", Options),
+    "delay": ("5", True, [1], 10**400),
+    "run_at": ("2030-01-01", 1893456000, 5.0),
+}
+
+
+@pytest.mark.parametrize(("field", "wrong"), [(field, wrong) for field, given in NO_FIELDS.items() for wrong in given])
+def test_a_field_of_another_kind_is_named_and_stores_nothing(client, field, wrong):
+    with pytest.raises(InvalidInput) as refused:
+        client.enqueue_many([NewTask("work"), NewTask(**{"type": "work", field: wrong})])
+    assert refused.value.field == field
+    assert str(refused.value).startswith(f"{field}: {shown(wrong)} is not ")
+    assert client.tasks().total == 0
+
+
+def test_options_that_are_none_say_how_to_write_them(client):
+    wrong: Any = {"timeout": 5}
+    for call in (
+        lambda: client.enqueue_many([NewTask("work", options=wrong)]),
+        lambda: client.declare_types([Declaration("other", wrong)]),
+        lambda: client.database.call(put_cron, CronDeclaration("hourly", "work", "0 * * * *", options=wrong)),
+    ):
+        with pytest.raises(InvalidInput, match=r"options: \{'timeout': 5\} is not Options; write Options\(timeout=30\)"):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,22 @@
 """The heart, on both databases: claims, endings, fences, take-overs, workflows."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from fibflow.client import Client
 from fibflow.errors import IllegalTransition, LeaseLost, UnknownTaskType, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_release, ended
 from fibflow.model import NewTask, Options, Outcome, Status
 from fibflow.store import claim, control, leases, outlook, record, settle, stale
-from fibflow.store.database import Database, read
+from fibflow.store.database import Database, Session, read
 from fibflow.store.ending import Ending
+from fibflow.store.tables import task
 from fibflow.store.tasktypes import Declaration, declare_types
-from fix_database import move_clock
+from fix_database import move_clock, wait_for_a_lock
 
 
 @dataclass
@@ -342,3 +346,52 @@ def test_a_superseded_process_waits_until_no_other_of_its_pod_is_active(engine):
     assert engine.call(leases.renew, new) is False
     engine.call(leases.stop, new)
     assert engine.call(leases.register, **again) > new
+
+
+def test_of_two_registrations_of_a_pod_at_once_the_later_one_supersedes(engine):
+    if not engine.database.postgresql:
+        pytest.skip("SQLite has one writer at a time")
+    place: Any = {"pod_id": "pod-0", "host": "host", "pid": 1, "slots": 1, "lease": 30.0}
+    with engine.database.engine.connect() as faster, ThreadPoolExecutor(1) as pool:
+        first = leases.register(Session(faster), **place)
+        second = pool.submit(engine.call, leases.register, **place)
+        wait_for_a_lock(engine.database, "%INSERT INTO fibflow.worker%")
+        faster.commit()
+        assert second.result() > first
+    rows = {row.id: str(row.status) for row in engine.client.workers()}
+    assert rows == {first: "superseded", second.result(): "active"}
+
+
+def parents(engine, worker, count=2):
+    """Suspended parents with two running children each: the parents' ids, and each one's children."""
+    found = []
+    for _ in range(count):
+        parent = engine.running(worker)
+        ending = Ending(parent.id, 1, worker, Outcome.SUSPENDED, ended(Facts(), Outcome.SUSPENDED), children=2)
+        assert engine.call(record.spawn, worker, ending, [NewTask("work"), NewTask("work")]) == []
+        found.append((parent.id, engine.claim(worker)))
+    return found
+
+
+@pytest.mark.parametrize("held", ["the other parent", "the task that fails"])
+def test_a_batch_that_waits_for_a_row_holds_no_parent_below_it(engine, held):
+    """Else two batches, each with children of both parents, would wait for one another."""
+    if not engine.database.postgresql:
+        pytest.skip("SQLite has one writer at a time")
+    worker = engine.worker()
+    (low, (completes, _)), (high, (fails, _)) = parents(engine, worker)
+    broken = after_failure(Facts(), retryable=False)
+    batch = [
+        Ending(completes.id, 1, worker, Outcome.COMPLETED, ended(Facts(), Outcome.COMPLETED), result="1"),
+        Ending(fails.id, 1, worker, Outcome.FAILED, broken, error="broken"),
+    ]
+    row = sa.select(task.c.id).where(task.c.id == (high if held == "the other parent" else fails.id)).with_for_update()
+    with engine.database.engine.connect() as holding, ThreadPoolExecutor(1) as pool:
+        holding.execute(row)
+        settling = pool.submit(engine.call, settle.settle, worker, batch)
+        wait_for_a_lock(engine.database, "%fibflow.task%")
+        below = sa.select(task.c.id).where(task.c.id == low).with_for_update(nowait=True)
+        assert holding.execute(below).scalar_one() == low
+        holding.rollback()
+        assert settling.result() == []
+    assert [engine.client.get(parent).open_children for parent in (low, high)] == [1, 1]

@@ -149,7 +149,7 @@ def error_text(error: BaseException | str) -> str:
 def number(value: object, field: str, lowest: float, highest: float, *, whole: bool = False) -> Any:
     """A number within bounds; `whole` for an integer."""
     kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
         raise InvalidInput(field, value, f"is not {'a whole number' if whole else 'a number'}")
     if not lowest <= value <= highest:
         raise InvalidInput(field, value, f"is not between {lowest:g} and {highest:g}")
@@ -174,7 +174,9 @@ OPTION_BOUNDS: dict[str, tuple[float, float, bool]] = {
 
 
 def check_options(options: Options) -> Options:
-    """The same options. Raises InvalidInput for one that is out of bounds."""
+    """The same options. Raises InvalidInput for one that is out of bounds, and for what is something else."""
+    if not isinstance(options, Options):
+        raise InvalidInput("options", options, "is not Options; write Options(timeout=30)")
     for name, (lowest, highest, whole) in OPTION_BOUNDS.items():
         value = getattr(options, name)
         if value is not None:

@@ -271,10 +271,11 @@ def decide_ticks(session: Session, limit: int = 100) -> int:
     due = _due(session, moment, limit)
     for row in due:
         try:
-            with session.connection.begin_nested():
+            with session.savepoint():
                 _decide(session, row, moment)
         except (FibflowError, sa.exc.IntegrityError, sa.exc.DataError) as error:
-            log.error(
+            session.after(
+                log.error,
                 "cron_not_decided",
                 cron=row["name"],
                 namespace=session.namespace,

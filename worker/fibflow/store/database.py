@@ -19,9 +19,11 @@ import asyncio
 import re
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, partial
@@ -33,18 +35,12 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool, StaticPool
-from tenacity import (
-    AsyncRetrying,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, Retrying
 
 from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
 from fibflow.model import SECOND
 from fibflow.store.clock import Clock, now
+from fibflow.store.repeats import Transient, limited, until
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,6 +66,17 @@ class Session:
     def after(self, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Do this when the transaction is committed: count, or tell. What was rolled back is not told."""
         self.later.append(partial(call, *args, **kwargs))
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What fails within is undone, and not told either."""
+        kept = len(self.later)
+        try:
+            with self.connection.begin_nested():
+                yield
+        except BaseException:
+            del self.later[kept:]
+            raise
 
     def now(self) -> int:
         """The database's clock, microseconds since the epoch."""
@@ -121,19 +128,6 @@ def _mode(verb: Callable[..., Any]) -> Mode:
     return getattr(verb, "mode", Mode.WRITE)
 
 
-class Transient(Exception):
-    """A verb that did nothing and may be repeated: a deadlock, a serialization failure, a busy file."""
-
-
-TRANSIENT = retry_if_exception_type(Transient)
-REPEATS: dict[str, Any] = {
-    "retry": TRANSIENT,
-    "stop": stop_after_attempt(8) | stop_after_delay(10),
-    "wait": wait_random_exponential(0.01, 1),
-    "reraise": True,
-}
-
-
 SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
 """A connection for statements that are their own transactions leaves nothing behind that a reset would undo."""
 
@@ -142,6 +136,11 @@ class Database:
     """Connections to one database. Cheap to make; connects when first used; `close` it in the end.
 
     `url`: `sqlite:///file.db`, `sqlite://` (memory), `postgresql://user@host/name`. `statement_timeout` in seconds.
+
+    `patience`: seconds, and all that a call spends on others' locks: one wait for a lock or for SQLite's file lasts no
+    longer, and what did nothing (a deadlock, a busy file) is repeated until they are over, then DatabaseUnavailable. A
+    connection of ours that stands still inside a transaction, or whose network is silent, is given up after as long, so
+    that others get its locks: keep it below half of the shortest lease of this database's workers.
     """
 
     def __init__(
@@ -152,12 +151,14 @@ class Database:
         statement_timeout: float = 30.0,
         pool_size: int = 4,
         priority_step: int = PRIORITY_STEP,
+        patience: float = 10.0,
     ) -> None:
         self.url = parse_url(url)
         self.namespace = namespace
         self.statement_timeout = statement_timeout
         self.pool_size = pool_size
         self.priority_step = priority_step
+        self.patience = patience
         self.clock = Clock()
         self.wakes = Wakes()
         self._memory_lock = threading.RLock() if self.in_memory else nullcontext()
@@ -175,7 +176,7 @@ class Database:
         """For threads, and for SQLite."""
         if self.postgresql:
             return sa.create_engine(self.url, **self._postgresql_pool())
-        return _sqlite_engine(self.url, self.clock, self.in_memory)
+        return _sqlite_engine(self.url, self.clock, self.in_memory, self.patience)
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
@@ -201,7 +202,10 @@ class Database:
 
     def _postgresql_arguments(self) -> dict[str, Any]:
         milliseconds = round(self.statement_timeout * 1000)
-        options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=10000 -c lock_timeout=10000"
+        patience = round(self.patience * 1000)
+        options = (
+            f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={patience} -c lock_timeout={patience}"
+        )
         given = self.url.query.get("options")
         return {
             "application_name": "fibflow",
@@ -210,22 +214,20 @@ class Database:
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
-            "tcp_user_timeout": 10000,
+            "tcp_user_timeout": patience,
         }
 
     # ── running a verb ────────────────────────────────────────────────────────────────────────────────────────
 
     def call(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb in this thread. Raises DatabaseUnavailable, OutcomeUnknown, SchemaMismatch, and what the verb raises."""
+        deadline = time.monotonic() + self.patience
         try:
             return self._once(self._engine_for(verb), verb, *args, **kwargs)
-        except Transient:
-            return self._again(verb, *args, **kwargs)
-
-    def _again(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Repeat a verb that did nothing, after a while, a few times."""
+        except Transient as busy:
+            again = self._again(verb, deadline, busy)
         try:
-            result: R = Retrying(**REPEATS)(self._once, self._engine_for(verb), verb, *args, **kwargs)
+            result: R = Retrying(**until(deadline))(self._once, self._engine_for(again), again, *args, **kwargs)
             return result
         except Transient as busy:
             raise DatabaseUnavailable(str(busy)) from busy
@@ -234,16 +236,21 @@ class Database:
         """Run a verb without blocking the event loop. Raises what `call` raises."""
         if not self.postgresql:
             return await self.in_a_thread(partial(self.call, verb, *args, **kwargs))
+        deadline = time.monotonic() + self.patience
         try:
             return await self._once_async(verb, *args, **kwargs)
-        except Transient:
-            return await self._again_async(verb, *args, **kwargs)
-
-    async def _again_async(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        except Transient as busy:
+            again = self._again(verb, deadline, busy)
         try:
-            return await AsyncRetrying(**REPEATS)(self._once_async, verb, *args, **kwargs)
+            return await AsyncRetrying(**until(deadline))(self._once_async, again, *args, **kwargs)
         except Transient as busy:
             raise DatabaseUnavailable(str(busy)) from busy
+
+    def _again(self, verb: Verb[P, R], deadline: float, busy: Transient) -> Verb[P, R]:
+        """What is to be repeated, of a verb that did nothing. Raises DatabaseUnavailable when patience is over."""
+        if time.monotonic() >= deadline:
+            raise DatabaseUnavailable(str(busy)) from busy
+        return limited(verb, deadline) if self.postgresql else verb
 
     async def _once_async(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         mode = _mode(verb)
@@ -263,7 +270,7 @@ class Database:
 
     async def in_a_thread(self, call: Callable[[], R]) -> R:
         """Call where it blocks nobody, and where no handler's threads are in the way."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
 
     def _engine_for(self, verb: Callable[..., Any]) -> sa.Engine:
         return self.engine if _mode(verb) is Mode.WRITE else self._autocommit
@@ -293,6 +300,9 @@ class Database:
         for engine in ("engine", "_autocommit"):
             if engine in self.__dict__:
                 self.__dict__[engine].dispose()
+        self._leave_threads()
+
+    def _leave_threads(self) -> None:
         if "_threads" in self.__dict__:
             self.__dict__.pop("_threads").shutdown(wait=False)
 
@@ -337,12 +347,12 @@ SECRET = re.compile(r"(\w*password\w*)=[^&]*", re.IGNORECASE)
 WAY_OUT = "write sqlite:///FILE or postgresql://USER@HOST/NAME"
 
 
-def _sqlite_engine(url: sa.URL, clock: Clock, in_memory: bool) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, clock: Clock, in_memory: bool, patience: float) -> sa.Engine:
     """One file, or memory with one shared connection. Writers queue by BEGIN IMMEDIATE."""
     engine = sa.create_engine(
         url,
         poolclass=StaticPool if in_memory else QueuePool,
-        connect_args={"check_same_thread": False, "timeout": 10, "isolation_level": None},
+        connect_args={"check_same_thread": False, "timeout": patience, "isolation_level": None},
     ).execution_options(schema_translate_map={"fibflow": None})
 
     @sa.event.listens_for(engine, "connect")
@@ -350,7 +360,7 @@ def _sqlite_engine(url: sa.URL, clock: Clock, in_memory: bool) -> sa.Engine:
         connection.create_function("fibflow_now", 0, clock.now)
         if not in_memory:
             connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA busy_timeout=10000")
+        connection.execute(f"PRAGMA busy_timeout={round(patience * 1000)}")
         connection.execute("PRAGMA synchronous=FULL")
 
     @sa.event.listens_for(engine, "begin")

@@ -119,8 +119,6 @@ def _alike(new: NewTask) -> _Alike:
         raise InvalidInput("tasks", new, "is not a task; give a NewTask, or child(...) in a handler")
     encoding.text(new.type, "type", longest=253)
     encoding.optional_text(new.tag, "tag", longest=253)
-    if not isinstance(new.options, Options):
-        raise InvalidInput("options", new.options, "is no Options; write Options(timeout=30)")
     encoding.check_options(new.options)
     if new.delay is not None and new.run_at is not None:
         raise InvalidInput("delay", new.delay, "and run_at were both given; give one of them")

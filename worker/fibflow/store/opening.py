@@ -77,6 +77,8 @@ class Borrowed(Database):
         """Its maker closes the engine; beside an async one there may be one of our own for threads."""
         if self._awaits:
             super().close()
+        else:
+            self._leave_threads()
 
     async def aclose(self) -> None:
         self.close()

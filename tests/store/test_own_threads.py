@@ -1,0 +1,71 @@
+"""Calls that need a thread have threads of their own: handlers may fill the event loop's."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+
+import pytest
+import sqlalchemy as sa
+
+from fibflow.store.database import Database, Session, parse_url
+from fibflow.store.opening import opened
+
+ASKED_BY: ContextVar[str] = ContextVar("asked_by")
+
+
+@pytest.fixture(params=["own", "borrowed"])
+def threaded(request, database_url):
+    """A database whose awaited calls run in threads."""
+    if request.param == "borrowed":
+        engine = sa.create_engine(parse_url(database_url))
+        yield opened(engine)
+        engine.dispose()
+    elif database_url.startswith("sqlite"):
+        yield Database(database_url)
+    else:
+        pytest.skip("awaited calls over PostgreSQL's own connections need no thread")
+
+
+def test_handlers_that_fill_the_loops_threads_hold_no_call_up(threaded):
+    released = threading.Event()
+
+    async def busy():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        handler = loop.run_in_executor(None, released.wait)
+        try:
+            assert await asyncio.wait_for(threaded.run(Session.now), 10) > 0
+        finally:
+            released.set()
+            await handler
+            await threaded.aclose()
+
+    asyncio.run(busy())
+
+
+def test_closing_leaves_no_thread(threaded):
+    used = []
+
+    def where(session):
+        used.append(threading.current_thread())
+
+    async def use():
+        await threaded.run(where)
+        await threaded.aclose()
+
+    asyncio.run(use())
+    (thread,) = used
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_call_keeps_the_context_of_who_awaits_it(threaded):
+    async def ask():
+        ASKED_BY.set("a test")
+        try:
+            return await threaded.run(lambda session: ASKED_BY.get(None))
+        finally:
+            await threaded.aclose()
+
+    assert asyncio.run(ask()) == "a test"

@@ -1,0 +1,110 @@
+"""How long a call waits for others, and which limits follow from that."""
+
+import asyncio
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from fibflow.errors import DatabaseUnavailable
+from fibflow.store import leases
+from fibflow.store.database import Database, read, write
+from fibflow.store.repeats import Transient
+from fibflow.store.tables import worker
+from fibflow_worker.settings import Settings
+
+
+@pytest.fixture
+def impatient(database_url):
+    """A database whose calls wait for a fifth of a second."""
+    opened = Database(database_url, patience=0.2)
+    yield opened
+    opened.close()
+
+
+def awaited(database, verb, *args):
+    async def within():
+        try:
+            return await database.run(verb, *args)
+        finally:
+            await database.aclose()
+
+    return asyncio.run(within())
+
+
+BOTH_WAYS = pytest.mark.parametrize("way", [lambda database, *call: database.call(*call), awaited], ids=["call", "run"])
+
+
+@BOTH_WAYS
+def test_a_call_waits_for_what_another_holds_as_long_as_its_patience_lasts(database, impatient, way):
+    held = database.call(leases.register, pod_id="pod", host="host", pid=1, slots=1, lease=30.0)
+    with database.engine.connect() as holding:
+        holding.execute(sa.update(worker).values(paused=True))
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            way(impatient, leases.stop, held)
+        assert 0.15 < time.monotonic() - began < 5
+        holding.rollback()
+    impatient.call(leases.stop, held)
+
+
+@BOTH_WAYS
+def test_repeats_end_by_time_and_not_by_number(database_url, way, monkeypatch):
+    monkeypatch.setattr("tenacity.wait.random.uniform", lambda least, most: 0.01)
+    tried = []
+
+    @write
+    def deadlocked(session):
+        tried.append(time.monotonic())
+        raise Transient("deadlock")
+
+    patient = Database(database_url, patience=1.0)
+    with pytest.raises(DatabaseUnavailable, match="deadlock"):
+        way(patient, deadlocked)
+    assert len(tried) > 10
+    assert tried[-1] - tried[0] < 1.0
+    hasty = Database(database_url, patience=0)
+    tried.clear()
+    with pytest.raises(DatabaseUnavailable, match="deadlock"):
+        way(hasty, deadlocked)
+    assert len(tried) == 1
+    patient.close()
+    hasty.close()
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_repeat_waits_for_locks_no_longer_than_what_is_left_of_patience(database_url, way):
+    limits = []
+
+    @read
+    def deadlocked_once(session):
+        limits.append(session.connection.exec_driver_sql("SHOW lock_timeout").scalar_one())
+        if len(limits) == 1:
+            raise Transient("deadlock")
+
+    database = Database(database_url, patience=60)
+    way(database, deadlocked_once)
+    first, second = limits
+    assert first == "1min"
+    assert second.endswith("ms") and int(second.removesuffix("ms")) < 60_000
+    database.close()
+
+
+def test_every_limit_of_a_connection_follows_from_patience(database_url):
+    database = Database(database_url, patience=4)
+
+    @read
+    def limits(session):
+        if not session.postgresql:
+            return [session.connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()]
+        names = ("lock_timeout", "idle_in_transaction_session_timeout")
+        shown = [session.connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
+        return [*shown, session.connection.connection.driver_connection.info.get_parameters()["tcp_user_timeout"]]
+
+    assert database.call(limits) == (["4s", "4s", "4000"] if database.postgresql else [4000])
+    database.close()
+
+
+def test_patience_is_below_half_of_the_default_lease(database_url):
+    assert Database(database_url).patience < Settings().lease / 2
