@@ -278,7 +278,7 @@ def test_a_resource_that_cannot_be_understood_stops_nobody_else(url, monkeypatch
             one.shelf.put(Kind.WORKER_POOL, name, {"app": "a:b"})
         await one.compare()
         assert condition(one, Kind.WORKER_POOL, "bad") == ("False", "InvalidSpec")
-        assert condition(one, Kind.WORKER_POOL, "good") == ("True", "InForce")
+        assert condition(one, Kind.WORKER_POOL, "good", "Synced") == ("True", "Stored")
 
     played(url, play)
 
