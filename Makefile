@@ -8,7 +8,7 @@ PEER   := .venv/.peer
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help clean-clone demo check unit test e2e cluster cluster-down bench faults constraints clean venv postgres programs
+.PHONY: help clean-clone demo check unit test e2e reference cluster cluster-down bench faults constraints clean venv postgres programs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,8 +28,11 @@ unit: venv ## the tests that need no database, in seconds
 test: check postgres programs ## check, then every test (what they need is found, installed or built)
 	$(BIN)/pytest
 
-e2e: venv postgres programs ## the tests on a real Kubernetes
-	$(BIN)/pytest tests/e2e
+e2e: venv postgres programs ## the tests on a real Kubernetes, with nothing shortened; figures go to build/e2e.json
+	FIBFLOW_E2E=full $(BIN)/pytest tests/e2e --timeout 900
+
+reference: venv ## write docs/reference from the resources' definitions and the table of reasons
+	$(BIN)/python tools/reference.py
 
 cluster: venv postgres programs ## start a Kubernetes of two nodes with a PostgreSQL (root, no Docker), say how to use it
 	PYTHONPATH=tests $(BIN)/python -m cluster up

@@ -6,6 +6,7 @@ saw of it is kept for the one test that compares all calls with these rules.
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 RBAC = ROOT / "operator" / "rbac.yaml"
 DEFINITIONS = sorted((ROOT / "crds").glob("*.yaml"))
 FULL = os.environ.get("FIBFLOW_E2E") == "full"
+CHANGES = re.compile(r"^\s*(INSERT|UPDATE|DELETE|WITH|TRUNCATE|CREATE|DROP|ALTER)\b| FOR (UPDATE|SHARE)\b", re.IGNORECASE)
 SEEN: list[Call] = []
 """Every call that an operator made in this run."""
 
@@ -187,6 +189,16 @@ class Plane:
     def api_writes(self) -> list[Call]:
         """What operators wrote, the Lease aside."""
         return [call for call in self.proxy.journal.calls(user=self.user) if call.writes and call.resource != "leases"]
+
+    def statements(self) -> list[str]:
+        """What was run since the last time that changes or locks anything; [] where the server does not keep count."""
+        with suppress(psycopg.Error):
+            self.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            here = "dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            found = [query for (query,) in self.sql(f"SELECT query FROM pg_stat_statements WHERE {here}")]
+            self.sql("SELECT pg_stat_statements_reset()")
+            return [query for query in found if CHANGES.search(query) and "pg_stat_statements" not in query]
+        return []
 
     def rows_written(self) -> int:
         """Rows that were inserted, changed or deleted in fibflow's tables, as the server counts them."""

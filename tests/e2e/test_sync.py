@@ -93,7 +93,9 @@ def test_a_start_on_many_resources_settles_and_then_writes_nothing(plane):
     megabytes = operator.memory / 2**20
     # A session tells the server's statistics of its last writes up to 10 seconds after them.
     until(lambda: quiet(lambda: (plane.rows_written(), len(plane.api_writes())), 11), 90, "it settles")
+    plane.statements()
     assert quiet(lambda: (plane.rows_written(), len(plane.api_writes())), 60 if FULL else 12)
+    assert plane.statements() == []
     record("K1 rows", f"all rows of {many} CronTasks", [rows], 15)
     record("K1 statuses", f"all statuses of {many} CronTasks", [statuses], 60)
     record("K1 memory", f"resident MiB with {many} CronTasks", [megabytes], 300)

@@ -1,4 +1,4 @@
-"""WorkerPools: their rows."""
+"""WorkerPools: their rows. Ready is told of one that is refused only: it is more than a row that makes a pool ready."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from fibflow.store.synced import Name, PoolRow, forget_pools, stored_pools, sync_pools
 from fibflow_operator import plan
+from fibflow_operator.conditions import Finding
 from fibflow_operator.plan import Standing
 from fibflow_operator.reconcile.subject import Decide, Report, Scene
 from fibflow_operator.world import Key, Resource
@@ -29,4 +30,10 @@ class WorkerPools:
         return ()
 
     async def reports(self, scene: Scene, resources: Sequence[tuple[Resource, Standing]]) -> dict[Key, Report]:
-        return {each.key: Report((plan.ready(standing), plan.synced(standing))) for each, standing in resources}
+        return {each.key: Report(_findings(standing)) for each, standing in resources}
+
+
+def _findings(standing: Standing) -> tuple[Finding, ...]:
+    """A pool whose row is stored is not ready for that: nobody starts its workers here."""
+    ready = plan.ready(standing)
+    return (plan.synced(standing),) if ready.status else (ready, plan.synced(standing))

@@ -1,0 +1,137 @@
+"""The resources' schemas, judged by a real API server: each rule and bound accepts one object and refuses another."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.planes import DEFINITIONS, FULL
+from fibflow import schemas
+from unit.test_resources import ACCEPTED, REFUSED
+from unit.test_resources import resource as minimal
+
+
+def dry(plane, kind: str, body: dict[str, Any], expected: int = 201) -> str:
+    """Ask whether it would be created; what the API server answers."""
+    path = f"/apis/fibflow.dev/v1alpha1/namespaces/{plane.namespace}/{kind.lower()}s"
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    query = [("dryRun", "All"), ("fieldValidation", "Strict")]
+    request = plane.cluster.api.param_serialize("POST", path, query_params=query, header_params=headers, body=body)
+    answer = plane.cluster.api.call_api(*request)
+    text = answer.read().decode()
+    assert answer.status == expected, text
+    return str(text)
+
+
+def by_schema(kind, field, value) -> bool:
+    """Whether the schema itself refuses it; what it cannot say becomes a condition. No client of ours sends a null."""
+    return bool(schemas.faults(kind, minimal(kind, **{field: value}))) and value is not None
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), ACCEPTED)
+def test_what_is_right_is_accepted(plane, kind, field, value):
+    dry(plane, kind, minimal(kind, **{field: value}))
+
+
+SCHEMA_REFUSES: list[tuple[str, str, Any]] = [
+    (kind, field, value) for kind, field, value, _ in REFUSED if by_schema(kind, field, value)
+]
+CEL_REFUSES: list[tuple[str, str, Any]] = [
+    ("TaskType", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}),
+    ("CronTask", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}),
+    ("WorkerPool", "env", [{"name": "FIBFLOW_POD_ID", "value": "x"}]),
+    ("WorkerPool", "env", [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), SCHEMA_REFUSES + CEL_REFUSES)
+def test_what_is_wrong_is_refused(plane, kind, field, value):
+    assert f"spec.{field}" in dry(plane, kind, minimal(kind, **{field: value}), expected=422)
+
+
+@pytest.mark.parametrize("kind", schemas.kinds())
+def test_a_name_has_at_most_forty_two_characters(plane, kind):
+    body = minimal(kind)
+    dry(plane, kind, {**body, "metadata": {"name": "x" * 42}})
+    assert "metadata.name" in dry(plane, kind, {**body, "metadata": {"name": "x" * 43}}, expected=422)
+
+
+@pytest.mark.parametrize("kind", schemas.kinds())
+def test_an_unknown_field_is_refused_by_strict_validation(plane, kind):
+    body = copy.deepcopy(minimal(kind))
+    body["spec"]["nonsense"] = 1
+    assert "nonsense" in dry(plane, kind, body, expected=400)
+
+
+def test_defaults_are_filled_in_and_inherited_fields_have_none(plane):
+    found = {kind: json.loads(dry(plane, kind, minimal(kind)))["spec"] for kind in schemas.kinds()}
+    assert found["TaskType"] == {"deletionPolicy": "Drain"}
+    left = {"concurrencyPolicy": "Forbid", "missedRunPolicy": "RunLatest", "suspend": False, "pauseOnFailure": True}
+    assert {name: found["CronTask"][name] for name in left} == left and len(found["CronTask"]) == len(left) + 2
+    assert found["WorkerPool"] == {"app": "shop.tasks:app", "slots": 10, "replicas": 1, "drainSeconds": 30}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "accepted"),
+    [
+        ({"name": "a"}, {"name": "a", "timeoutSeconds": 5}, True),
+        ({}, {"timeoutSeconds": 5}, True),
+        ({"name": "a"}, {"name": "b"}, False),
+        ({"name": "a"}, {}, False),
+        ({}, {"name": "a"}, False),
+    ],
+)
+def test_the_name_of_a_task_type_cannot_be_changed_added_or_removed(plane, before, after, accepted):
+    plane.cluster.kubectl("create", "-n", plane.namespace, "-f", "-", text=json.dumps(minimal("TaskType", **before)))
+    replace = ("replace", "-n", plane.namespace, "-f", "-")
+    if accepted:
+        plane.cluster.kubectl(*replace, text=json.dumps(minimal("TaskType", **after)))
+        return
+    with pytest.raises(RuntimeError, match="name cannot be changed, added or removed"):
+        plane.cluster.kubectl(*replace, text=json.dumps(minimal("TaskType", **after)))
+
+
+def test_the_scale_of_a_pool_is_read_and_written(plane):
+    plane.apply(minimal("WorkerPool"))
+    plane.cluster.kubectl("scale", "-n", plane.namespace, "workerpool/it", "--replicas=3")
+    assert plane.get("WorkerPool", "it")["spec"]["replicas"] == 3
+
+
+def fields(schema, path):
+    yield path
+    for name, part in schema.get("properties", {}).items():
+        yield from fields(part, f"{path}.{name}")
+    if "items" in schema:
+        yield from list(fields(schema["items"], path))[1:]
+
+
+def own_fields() -> list[str]:
+    found = []
+    for file in DEFINITIONS:
+        definition = yaml.safe_load(file.read_text())["spec"]
+        root = definition["versions"][0]["schema"]["openAPIV3Schema"]
+        for part in ("spec", "status"):
+            found += fields(root["properties"][part], f"{definition['names']['plural']}.{part}")
+    return found if FULL else found[::9]
+
+
+def test_every_field_is_explained(plane):
+    for path in own_fields():
+        said = plane.cluster.kubectl("explain", path)
+        assert "<empty>" not in said and len(said.partition("DESCRIPTION:")[2].strip()) > 10, path
+
+
+def test_one_word_lists_all_three_with_columns_that_tell(plane):
+    pool = {**minimal("WorkerPool")}
+    plane.apply(minimal("TaskType"), minimal("CronTask"), pool)
+    said = plane.cluster.kubectl("get", "fibflow", "-n", plane.namespace)
+    for column in ("READY", "PENDING", "SCHEDULE", "NEXT", "OUTCOME", "REPLICAS", "APP"):
+        assert column in said
+    assert plane.cluster.kubectl("get", "tt,ct,wp", "-n", plane.namespace, "-o", "name").count("/it") == 3
+
+
+@pytest.mark.parametrize("file", DEFINITIONS, ids=lambda file: file.stem)
+def test_a_definition_is_small_enough_to_be_applied_by_the_client(file):
+    assert len(json.dumps(yaml.safe_load(file.read_text()))) <= 200 * 1024
