@@ -2,7 +2,8 @@
 
 A database is a copy of a template that was migrated once, so that a test pays for a file copy and not for migrations.
 Every connection has a lock_timeout of two seconds: a test that would wait for a lock for ever fails and names the
-statement. How the server runs is the story of postgres_server.py.
+statement. The session's server is never crashed, so it waits for no disk: what is left to fail or to be slow is ours.
+How the server runs is the story of postgres_server.py.
 """
 
 import importlib
@@ -14,13 +15,14 @@ import pytest
 
 from postgres_server import Server
 
+SETTINGS = {"lock_timeout": "2s", "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
     """The session's own server; a test that stops or crashes it starts a `Server()` of its own instead."""
-    with Server({"lock_timeout": "2s"}) as server:
+    with Server(SETTINGS) as server:
         yield server
 
 

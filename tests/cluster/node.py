@@ -5,6 +5,7 @@ the control plane it registers with.
 """
 
 import json
+import socket
 from pathlib import Path
 
 import yaml
@@ -12,14 +13,16 @@ import yaml
 from . import network, programs
 from .control import ControlPlane
 from .machine import Machine
+from .waiting import until
 
+CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 CONTAINERD = """
 version = 2
 root = "{folder}/containerd"
 state = "/run/containerd"
 oom_score = 0
 [grpc]
-  address = "/run/containerd/containerd.sock"
+  address = "{socket}"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   # Without CAP_SYS_RESOURCE nobody may lower a score, and every pod would fail for its pause container's.
@@ -101,8 +104,14 @@ class Node:
         (self.folder / "cni").mkdir(exist_ok=True)
         (self.folder / "cni/10-pods.conflist").write_text(json.dumps(self._pod_network()))
         config = self.folder / "containerd.toml"
-        config.write_text(CONTAINERD.format(folder=self.folder, pause=PAUSE_IMAGE))
+        config.write_text(CONTAINERD.format(folder=self.folder, socket=CONTAINERD_SOCKET, pause=PAUSE_IMAGE))
         self.machine.start("containerd", "containerd", "--config", str(config))
+        until(self._containerd_answers, 60, f"{self.name}: containerd answers")
+
+    def _containerd_answers(self) -> bool:
+        """A kubelet that finds nobody at its runtime's socket gives up for good."""
+        with socket.socket(socket.AF_UNIX) as knocking:
+            return knocking.connect_ex(f"/proc/{self.machine.pid}/root{CONTAINERD_SOCKET}") == 0
 
     def _pod_network(self) -> dict[str, object]:
         ranges = [[{"subnet": network.pods_of(self.number)}]]
@@ -137,7 +146,7 @@ class Node:
             # Two kubelets in one group delete each other's pods.
             "cgroupRoot": f"/{self.machine.cgroup}",
             "failCgroupV1": False,
-            "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+            "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
             "maxOpenFiles": 20000,  # it fails where it may not raise the limit to its default
             "authentication": {
                 "anonymous": {"enabled": False},

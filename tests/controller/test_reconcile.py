@@ -178,7 +178,7 @@ class Writes:
             self.found.append(statement)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=25))
 def test_any_order_of_events_ends_in_the_same_rows_and_a_second_pass_writes_nothing(url, steps):
     async def scene():
