@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fibflow import App, AsyncContext
-from fibflow.store.database import Database
+from fibflow.store.database import Database, Session, in_words
 from fibflow_worker.runtime import Settings, Worker
 from fibflow_worker.serving import serve
 
@@ -61,6 +61,15 @@ class Death:
         def given_back(connection: Any, record: Any) -> None:
             self.at(record.info.pop("committed", ""))
 
+        fetch = Session.fetch
+
+        def fetched(session: Session, statement: Any, parameters: Any) -> Any:
+            self._seen(session.connection, SENT, in_words(statement)[0])
+            rows = fetch(session, statement, parameters)
+            self._seen(session.connection, ANSWERED, in_words(statement)[0])
+            return rows
+
+        Session.fetch = fetched  # type: ignore[method-assign, assignment]
         sa.event.listen(sa.Engine, "before_cursor_execute", sent)
         sa.event.listen(sa.Engine, "after_cursor_execute", answered)
         sa.event.listen(sa.Pool, "checkin", given_back)

@@ -74,7 +74,7 @@ class Claimed(NamedTuple):
         return Facts(self.failures, self.interruptions, self.max_attempts, backoff, self.backoff_factor, longest)
 
 
-Rows = Sequence[sa.Row[Any]]
+Rows = Sequence[Sequence[Any]]
 
 
 @statement
@@ -154,7 +154,7 @@ def _claim_in_one(session: Session, worker_id: int, lanes: Sequence[Lane], limit
         "worker": worker_id,
         "default_timeout": round(DEFAULT_TIMEOUT * SECOND),
     }
-    return session.connection.execute(_claim_statement(len(lanes) > 1), parameters).all()
+    return session.fetch(_claim_statement(len(lanes) > 1), parameters)
 
 
 # ── SQLite: a few statements while no one else can write ──────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
 """One database, PostgreSQL or SQLite, and the one way a verb reaches it.
 
 A verb is a plain function on a `Session`. `Database.call` runs it here and now; `Database.run` awaits it: on
-PostgreSQL inside an async connection (`run_sync`), on SQLite in a thread. There is no second implementation of any verb.
+PostgreSQL in a greenlet that awaits the driver, on SQLite in a thread. There is no second implementation of any verb.
 
 How a verb wants to be run is written on it by a decorator:
 
@@ -20,21 +20,23 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.util import greenlet_spawn
 from tenacity import AsyncRetrying, Retrying
 
 from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
@@ -78,12 +80,40 @@ class Session:
             del self.later[kept:]
             raise
 
+    def fetch(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of a statement that is made once (PostgreSQL), from the driver itself.
+
+        Where a task's latency is made, SQLAlchemy's cache and results would cost as much as the statement.
+        """
+        if not self.connection.in_transaction():
+            self.connection.begin()
+        text, constants = in_words(statement)
+        driver, dialect = self.connection.connection, self.connection.dialect
+        cursor = driver.cursor()
+        try:
+            cursor.execute(text, constants | dict(parameters))
+            return list(cursor.fetchall())
+        except dialect.loaded_dbapi.Error as error:
+            lost = dialect.is_disconnect(error, driver.dbapi_connection, cursor)
+            if lost:
+                self.connection.invalidate(error)
+            kind = dialect.loaded_dbapi.Error
+            raise DBAPIError.instance(text, dict(parameters), error, kind, connection_invalidated=lost) from error
+
     def now(self) -> int:
         """The database's clock, microseconds since the epoch."""
         return self.connection.execute(NOW).scalar_one()
 
 
 NOW = sa.select(now())
+DRIVER: sa.Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]
+
+
+@cache
+def in_words(statement: sa.Executable) -> tuple[str, dict[str, Any]]:
+    """A statement as the driver takes it, and the parameters that are constant."""
+    compiled = statement.compile(dialect=DRIVER)  # type: ignore[attr-defined]
+    return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
 
 
 @dataclass(slots=True)
@@ -252,20 +282,13 @@ class Database:
             raise DatabaseUnavailable(str(busy)) from busy
         return limited(verb, deadline) if self.postgresql else verb
 
+    def _async_engine_for(self, verb: Callable[..., Any]) -> sa.Engine:
+        """To be used inside `greenlet_spawn`: it awaits wherever a thread would block."""
+        return (self.async_engine if _mode(verb) is Mode.WRITE else self._async_autocommit).sync_engine
+
     async def _once_async(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        mode = _mode(verb)
-        engine = self.async_engine if mode is Mode.WRITE else self._async_autocommit
-        committing = False
-        try:
-            async with engine.connect() as connection:
-                committing = mode is Mode.STATEMENT
-                session = await connection.run_sync(self._session)
-                result = await connection.run_sync(lambda _: verb(session, *args, **kwargs))
-                committing = mode is not Mode.READ
-                await connection.commit()
-        except FAULTS as error:
-            raise explained(error, committing, self.url) from error
-        _tell(session)
+        """All of a call in one greenlet: each one more costs as much as the statement."""
+        result: R = await greenlet_spawn(partial(self._once, self._async_engine_for(verb), verb, *args, **kwargs))
         return result
 
     async def in_a_thread(self, call: Callable[[], R]) -> R:

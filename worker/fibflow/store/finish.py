@@ -79,9 +79,9 @@ def complete_owned(session: Session, worker_id: int, endings: Sequence[Ending]) 
         "fences": integers([ending.fence for ending in endings]),
         "results": array([ending.result for ending in endings]),
     }
-    rows = session.connection.execute(COMPLETE_OWNED, parameters).all()
-    awaited = [(row.parent_id, row.generation, row.now) for row in rows if row.parent_id is not None]
-    return {(row.id, row.attempt) for row in rows}, awaited
+    rows = session.fetch(COMPLETE_OWNED, parameters)
+    awaited = [(parent_id, generation, now) for _, _, parent_id, generation, now in rows if parent_id is not None]
+    return {(id, attempt) for id, attempt, *_ in rows}, awaited
 
 
 Awaited = tuple[int, int, int]
