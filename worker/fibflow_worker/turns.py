@@ -32,6 +32,8 @@ log = logger(__name__)
 
 BATCH = 500
 """Attempts that one turn settles, and claims, at the most."""
+LOOK_AGAIN = 1.4 * WAKE_INTERVAL
+"""Seconds after an announcement, when all that was left unannounced since is committed; then there is time for the next."""
 TURNS = {True: 2, False: 1}
 """Turns at once, on PostgreSQL and not; SQLite has one writer."""
 
@@ -109,7 +111,7 @@ class Turns:
         """There may be ready tasks. Look now, and once more: a producer announces a type only so often."""
         self._look()
         if self._again is None:
-            self._again = asyncio.get_running_loop().call_later(2 * WAKE_INTERVAL, self._look_again)
+            self._again = asyncio.get_running_loop().call_later(LOOK_AGAIN, self._look_again)
 
     def _look_again(self) -> None:
         self._again = None

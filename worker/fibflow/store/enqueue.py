@@ -33,7 +33,7 @@ CHUNK = 5000
 """Payloads in one statement."""
 
 WAKE_INTERVAL = 0.005
-"""Seconds in which one process tells of one type once; a worker that was told looks again after twice as long."""
+"""Seconds in which one process tells of one type once; a worker that was told looks again a little later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -106,7 +107,8 @@ def _effective(said: Mapping[str, Any]) -> dict[str, Any]:
     return {name: micros(said.get(name)) if name in DURATIONS else said.get(name) for name in names}
 
 
-def option_columns(options: Options) -> dict[str, Any]:
+@lru_cache(256)
+def option_columns(options: Options) -> Mapping[str, Any]:
     """Options as they are stored: durations in microseconds."""
     given = {name: getattr(options, name) for name in OPTION_NAMES}
     return {name: micros(value) if name in DURATIONS else value for name, value in given.items()}
