@@ -16,6 +16,8 @@ and how, is not known here.
 from __future__ import annotations
 
 import asyncio
+import copy
+import math
 import re
 import sqlite3
 import threading
@@ -28,7 +30,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
@@ -163,6 +165,18 @@ class Database:
         self.wakes = Wakes()
         self._memory_lock = threading.RLock() if self.in_memory else nullcontext()
 
+    def apart(self, *, patience: float, statement_timeout: float | None = None, pool_size: int | None = None) -> Self:
+        """Connections of their own to the same database, which wait no longer than that; in memory there are no others."""
+        if self.in_memory:
+            return self
+        other = copy.copy(self)
+        for name in CONNECTED:
+            vars(other).pop(name, None)
+        other.patience = min(self.patience, patience)
+        other.statement_timeout = min(self.statement_timeout, statement_timeout or math.inf)
+        other.pool_size = pool_size or self.pool_size
+        return other
+
     @property
     def postgresql(self) -> bool:
         return self.url.get_backend_name() == "postgresql"
@@ -209,7 +223,7 @@ class Database:
         given = self.url.query.get("options")
         return {
             "application_name": "fibflow",
-            "connect_timeout": 5,
+            "connect_timeout": max(1, min(5, round(self.patience))),
             "options": f"{options} {given}" if isinstance(given, str) else options,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
@@ -312,6 +326,10 @@ class Database:
             if engine in self.__dict__:
                 await self.__dict__[engine].dispose()
         self.close()
+
+
+CONNECTED = ("engine", "_autocommit", "async_engine", "_async_autocommit", "_threads")
+"""What a Database makes when it is first used."""
 
 
 def _tell(session: Session) -> None:
