@@ -39,6 +39,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool, StaticPool
 from tenacity import AsyncRetrying, Retrying
 
+from fibflow import encoding
 from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
 from fibflow.model import SECOND
 from fibflow.store.clock import Clock, now
@@ -130,6 +131,9 @@ def _mode(verb: Callable[..., Any]) -> Mode:
     return getattr(verb, "mode", Mode.WRITE)
 
 
+A_DAY = 24 * 3600.0
+"""Seconds of the longest patience; the databases count milliseconds in 32 bits."""
+
 SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
 """A connection for statements that are their own transactions leaves nothing behind that a reset would undo."""
 
@@ -142,7 +146,7 @@ class Database:
     `patience`: seconds, and all that a call spends on others' locks: one wait for a lock or for SQLite's file lasts no
     longer, and what did nothing (a deadlock, a busy file) is repeated until they are over, then DatabaseUnavailable. A
     connection of ours that stands still inside a transaction, or whose network is silent, is given up after as long, so
-    that others get its locks: keep it below half of the shortest lease of this database's workers.
+    that others get its locks: keep it below half of the shortest lease of this database's workers. Raises InvalidInput.
     """
 
     def __init__(
@@ -160,7 +164,7 @@ class Database:
         self.statement_timeout = statement_timeout
         self.pool_size = pool_size
         self.priority_step = priority_step
-        self.patience = patience
+        self.patience = float(encoding.number(patience, "patience", 0.01, A_DAY))
         self.clock = Clock()
         self.wakes = Wakes()
         self._memory_lock = threading.RLock() if self.in_memory else nullcontext()
