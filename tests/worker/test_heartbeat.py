@@ -31,11 +31,11 @@ def limits(session):
 
 def test_the_limits_of_a_workers_connections_follow_from_its_lease(workplace):
     worker = Worker(serving(), workplace.connections(), Settings(lease=3, heartbeat_interval=1))
-    lock, idle, statement, network = 1, 1, 30, 1
+    lock, idle, statement, network = 0.5, 1, 30, 1
     postgresql = workplace.database.postgresql
     assert worker._own.call(limits) == ([lock, idle, statement, network] if postgresql else [1])
     assert worker._beating.call(limits) == ([0.5] * 4 if postgresql else [0.5])
-    assert max(limit for limit in (lock, idle, network)) < worker.settings.lease / 2
+    assert max(lock, idle, network) < worker.settings.lease / 2
     assert worker._beating.engine is not worker._own.engine is not worker.database.engine
     workplace.within(worker._disconnect())
 

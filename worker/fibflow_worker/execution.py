@@ -52,11 +52,15 @@ class Attempt:
 
 @dataclass(slots=True)
 class Result:
-    """What came of an attempt: its ending, and the children to create with it."""
+    """What came of an attempt: its ending, and the children to create with it.
+
+    `blocked`: when it was to be settled, others held something that it needs.
+    """
 
     attempt: Attempt
     ending: Ending
     children: Sequence[NewTask] = ()
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from fibflow_worker.maintenance import Maintenance
 from fibflow_worker.processes import Processes
 from fibflow_worker.settings import Settings
 from fibflow_worker.slots import Slots
-from fibflow_worker.turns import Turns
+from fibflow_worker.turns import LOCK_WAIT, Turns
 
 __all__ = ["Settings", "State", "Worker"]
 
@@ -67,7 +67,7 @@ class Worker:
     def __init__(self, app: App, database: Database, settings: Settings | None = None) -> None:
         self.app, self.database, self.settings = app, database, settings or Settings()
         self.state = State.INIT
-        self._own = database.apart(patience=self.settings.patience)
+        self._own = database.apart(patience=self.settings.patience, lock_wait=LOCK_WAIT)
         self._beating = heartbeat.connections(database, self.settings)
         self.worker_id = 0
         self.paused = False
@@ -347,7 +347,7 @@ class Worker:
         for attempt in list(self._slots.running.values()):
             self._slots.end(attempt, interrupted(attempt, "interrupted: its worker drained"))
             self._end_handler(attempt, "drain")
-        await self._until(lambda: not (self._slots.ended or self._turns.under_way or self._maintenance.looking))
+        await self._until(lambda: not (self._slots.unsettled or self._turns.under_way or self._maintenance.looking))
         await self._end_loops()
         await self._leave()
         self.state = State.STOPPED

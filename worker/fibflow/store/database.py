@@ -165,19 +165,32 @@ class Database:
         self.pool_size = pool_size
         self.priority_step = priority_step
         self.patience = float(encoding.number(patience, "patience", 0.01, A_DAY))
+        self.lock_wait = math.inf
         self.clock = Clock()
         self.wakes = Wakes()
         self._memory_lock = threading.RLock() if self.in_memory else nullcontext()
 
-    def apart(self, *, patience: float, statement_timeout: float | None = None, pool_size: int | None = None) -> Self:
-        """Connections of their own to the same database, which wait no longer than that; in memory there are no others."""
+    def apart(
+        self,
+        *,
+        patience: float,
+        lock_wait: float = math.inf,
+        statement_timeout: float = math.inf,
+        pool_size: int | None = None,
+    ) -> Self:
+        """Connections of their own to the same database, which wait no longer than that; in memory there are no others.
+
+        `lock_wait`: seconds of one wait for a lock (PostgreSQL), after which a call repeats itself, or its caller does
+        otherwise (`once`).
+        """
         if self.in_memory:
             return self
         other = copy.copy(self)
         for name in CONNECTED:
             vars(other).pop(name, None)
         other.patience = min(self.patience, patience)
-        other.statement_timeout = min(self.statement_timeout, statement_timeout or math.inf)
+        other.lock_wait = min(self.lock_wait, lock_wait)
+        other.statement_timeout = min(self.statement_timeout, statement_timeout)
         other.pool_size = pool_size or self.pool_size
         return other
 
@@ -221,8 +234,9 @@ class Database:
     def _postgresql_arguments(self) -> dict[str, Any]:
         milliseconds = round(self.statement_timeout * 1000)
         patience = round(self.patience * 1000)
+        lock_wait = round(min(self.lock_wait, self.patience) * 1000)
         options = (
-            f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={patience} -c lock_timeout={patience}"
+            f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={patience} -c lock_timeout={lock_wait}"
         )
         given = self.url.query.get("options")
         return {
@@ -263,6 +277,15 @@ class Database:
             return await AsyncRetrying(**until(deadline))(self._once_async, again, *args, **kwargs)
         except Transient as busy:
             raise DatabaseUnavailable(str(busy)) from busy
+
+    async def once(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a verb that its caller would rather do otherwise than again. Raises what `run` raises.
+
+        On PostgreSQL it is not repeated, and raises Transient when it did nothing: a deadlock, or a lock that others hold.
+        """
+        if not self.postgresql:
+            return await self.run(verb, *args, **kwargs)
+        return await self._once_async(verb, *args, **kwargs)
 
     def _again(self, verb: Verb[P, R], deadline: float, busy: Transient) -> Verb[P, R]:
         """What is to be repeated, of a verb that did nothing. Raises DatabaseUnavailable when patience is over."""
