@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from fibflow.errors import DatabaseError, InvalidInput, LeaseLost
+from fibflow.errors import DatabaseError, InvalidInput, LeaseLost, last_line
 from fibflow.logs import logger
 from fibflow.model import EventType, Outcome
 from fibflow.store import claim, record, settle
@@ -152,7 +152,7 @@ def _tell_of(result: Result) -> None:
         attempt=ending.fence,
         type=result.attempt.context.name,
         became=str(ending.next.status),
-        error=None if ending.error is None else ending.error.strip().rsplit("\n", 1)[-1],
+        error=None if ending.error is None else last_line(ending.error),
     )
 
 

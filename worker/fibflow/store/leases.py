@@ -26,6 +26,7 @@ from fibflow.store.ending import Ending, Row
 from fibflow.store.held import unheld
 from fibflow.store.notes import ENDS, Note
 from fibflow.store.outlook import GRACE
+from fibflow.store.pausing import Pausable, set_paused
 from fibflow.store.settle import end_attempts
 from fibflow.store.tables import task, worker
 
@@ -126,20 +127,18 @@ def stop(session: Session, worker_id: int) -> None:
 @write
 def pause_worker(session: Session, worker_id: int) -> None:
     """Let a worker claim nothing from its next renewal on; what it runs goes on. Raises NotFound."""
-    _set_paused(session, worker_id, True)
+    set_paused(session, _pausable(session, worker_id), True)
 
 
 @write
 def resume_worker(session: Session, worker_id: int) -> None:
     """Let a paused worker claim again from its next renewal on. Raises NotFound."""
-    _set_paused(session, worker_id, False)
+    set_paused(session, _pausable(session, worker_id), False)
 
 
-def _set_paused(session: Session, worker_id: int, paused: bool) -> None:
+def _pausable(session: Session, worker_id: int) -> Pausable:
     named = sa.and_(worker.c.id == worker_id, worker.c.namespace == session.namespace, worker.c.status == "active")
-    if session.connection.execute(sa.update(worker).where(named).values(paused=paused)).rowcount == 0:
-        raise NotFound("active worker", worker_id)
-    session.after(log.info, "worker_paused" if paused else "worker_resumed", worker_id=worker_id)
+    return Pausable(worker, named, NotFound("active worker", worker_id), "worker", log, {"worker_id": worker_id})
 
 
 @write
