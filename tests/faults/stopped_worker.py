@@ -12,7 +12,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ def _of_note(worker_id: int, task_id: int, fence: int, note: Any, *_: Any) -> Tr
 WRITES: dict[Any, tuple[Callable[..., Tried], Callable[[Any], Sequence[LeaseLost]]]] = {
     settle.settle: (_of_settle, lambda answer: answer),
     settle.settle_and_claim: (_of_settle, lambda answer: answer[0]),
+    settle.settle_unheld: (_of_settle, lambda answer: answer[0]),
     record.spawn: (_of_spawn, lambda answer: answer),
     record.note_running: (_of_note, lambda answer: [] if answer is None else [answer]),
 }
@@ -84,10 +85,16 @@ class Watched(Database):
     async def run(self, verb: Any, *args: Any, **kwargs: Any) -> Any:
         while verb in self.deaf and self.hold.exists():
             await asyncio.sleep(0.01)
+        return await self._telling(super().run, verb, *args, **kwargs)
+
+    async def once(self, verb: Any, *args: Any, **kwargs: Any) -> Any:
+        return await self._telling(super().once, verb, *args, **kwargs)
+
+    async def _telling(self, run: Callable[..., Awaitable[Any]], verb: Any, *args: Any, **kwargs: Any) -> Any:
         if verb not in WRITES or not self.postgresql:
-            return await super().run(verb, *args, **kwargs)
+            return await run(verb, *args, **kwargs)
         try:
-            answer = await super().run(self._to_be_cut(verb), *args, **kwargs)
+            answer = await run(self._to_be_cut(verb), *args, **kwargs)
         except BaseException as error:
             _say(verb, args, error=error)
             raise
@@ -102,7 +109,9 @@ class Watched(Database):
 def _say(verb: Any, args: Any, answer: Any = None, error: BaseException | None = None) -> None:
     tried, refusals = WRITES[verb]
     refused = [] if error is not None else [(one.task_id, one.fence, one.verb) for one in refusals(answer)]
-    told = {"worker": args[0], "tried": tried(*args), "refused": refused, "error": None if error is None else repr(error)}
+    held = answer[1] if verb is settle.settle_unheld and error is None else ()
+    told_of = [one for one in tried(*args) if tuple(one[:2]) not in held]
+    told = {"worker": args[0], "tried": told_of, "refused": refused, "error": None if error is None else repr(error)}
     _line(f"wrote: {orjson.dumps(told).decode()}")
 
 

@@ -142,6 +142,21 @@ def test_pruning_goes_on_in_batches_to_the_end(hand):
     assert hand.client.prune() == Pruned()
 
 
+def test_what_is_written_late_for_a_pruned_task_is_pruned_in_its_turn(hand):
+    finished(hand)
+    lost = hand.take()
+    hand.client.cancel(lost.id)
+    hand.move_clock(2 * A_DAY)
+    assert hand.client.prune().tasks == 2
+    with pytest.raises(AssertionError, match="LeaseLost"):
+        hand.complete(lost)
+    assert rows(hand, tables.stale_write) == 1
+    assert hand.client.prune() == Pruned(), "it is young"
+    hand.move_clock(2 * A_DAY)
+    assert hand.client.prune() == Pruned(events=1)
+    assert rows(hand, *TOLD_OF) == 0
+
+
 def test_the_first_sweep_comes_an_interval_after_the_start(workplace):
     app = App()
     app.add("ok", lambda ctx, payload: None)

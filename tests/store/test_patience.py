@@ -6,7 +6,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from fibflow.errors import DatabaseUnavailable
+from fibflow.errors import DatabaseUnavailable, InvalidInput
 from fibflow.store import leases
 from fibflow.store.database import Database, read, write
 from fibflow.store.repeats import Transient
@@ -63,10 +63,18 @@ def test_repeats_end_by_time_and_not_by_number(database_url, way, monkeypatch):
         way(patient, deadlocked)
     assert len(tried) > 10
     assert tried[-1] - tried[0] < 1.0
-    hasty = Database(database_url, patience=0)
+    hasty = Database(database_url, patience=0.1)
     tried.clear()
+
+    @write
+    def deadlocked_slowly(session):
+        tried.append(time.monotonic())
+        while time.monotonic() <= tried[0] + hasty.patience:
+            pass
+        raise Transient("deadlock")
+
     with pytest.raises(DatabaseUnavailable, match="deadlock"):
-        way(hasty, deadlocked)
+        way(hasty, deadlocked_slowly)
     assert len(tried) == 1
     patient.close()
     hasty.close()
@@ -108,3 +116,9 @@ def test_every_limit_of_a_connection_follows_from_patience(database_url):
 
 def test_patience_is_below_half_of_the_default_lease(database_url):
     assert Database(database_url).patience < Settings().lease / 2
+
+
+@pytest.mark.parametrize("patience", [0, -1, 0.009, float("nan"), float("inf"), 10**9, "10", None, True])
+def test_a_patience_that_is_no_positive_number_of_seconds_is_refused(patience):
+    with pytest.raises(InvalidInput, match=r"^patience: .* is not (a number|between 0\.01 and 86400)"):
+        Database("sqlite://", patience=patience)

@@ -7,7 +7,7 @@ from fibflow.errors import InvalidInput
 from fibflow.store import tables
 from fibflow.store.reading import find
 from fibflow.store.removal import Share, share
-from fibflow.store.retention import Deleted, Forgotten, Pruned, delete, forget_workers, prune
+from fibflow.store.retention import Deleted, Forgotten, Pruned, delete, forget, prune
 
 
 def _left(stored):
@@ -135,6 +135,19 @@ def test_workers_and_ticks_of_the_past_are_forgotten(stored):
     for tick in (1, 2, 3):
         stored.put(tables.cron_tick, cron_id=1, tick=tick, through=tick, decision="skip", reason="paused", decided_at=tick)
 
-    assert stored.call(forget_workers) == Forgotten(workers=1, ticks=2)
+    assert stored.call(forget) == Forgotten(workers=1, ticks=2)
     assert (stored.count(tables.worker), stored.count(tables.cron_tick)) == (3, 1)
-    assert stored.call(forget_workers, age=0) == Forgotten(workers=1, ticks=0)
+    assert stored.call(forget, age=0) == Forgotten(workers=1, ticks=0)
+
+
+def test_a_late_write_goes_when_its_task_is_gone_and_it_is_old(stored):
+    kept = [stored.task("completed", ended=10), stored.task("ready")]
+    gone = max(kept) + 1
+    for number, (task_id, ago) in enumerate([(kept[0], 100), (kept[1], 100), (gone, 100), (gone + 1, 10)]):
+        stored.put(tables.stale_write, task_id=task_id, fence=1, verb="fail", worker_id=number, at=stored.ago(ago), count=1)
+
+    assert stored.call(prune, age=50) == Pruned(events=1)
+    assert stored.count(tables.stale_write) == 3
+    assert stored.call(forget, age=0) == Forgotten(events=1)
+    assert stored.call(forget, age=0) == Forgotten()
+    assert stored.count(tables.stale_write) == 2

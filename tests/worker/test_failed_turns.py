@@ -21,12 +21,12 @@ class CutOnce(Database):
         super().__init__(url)
         self.cut = asyncio.Event()
 
-    async def run(self, verb, *args, **kwargs):
+    async def once(self, verb, *args, **kwargs):
         if verb in (settle.settle, settle.settle_and_claim) and args[1] and not self.cut.is_set():
             await asyncio.sleep(0.1)  # the other turn is at the door by now
             self.cut.set()
             raise DatabaseUnavailable("cut off")
-        return await super().run(verb, *args, **kwargs)
+        return await super().once(verb, *args, **kwargs)
 
 
 def test_results_that_could_not_be_settled_are_settled_a_moment_later(postgres_url):

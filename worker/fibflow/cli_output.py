@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from fibflow.errors import last_line
 from fibflow.model import Attempt, CronTask, Event, Page, Task, TaskType, Worker
 
 WIDE = 200
@@ -114,7 +115,7 @@ TASK_COLUMNS: dict[str, Callable[[Task], object]] = {
     "due": lambda task: moment(task.run_at),
     "took": lambda task: between(task.started_at, task.finished_at),
     "tag": lambda task: task.tag,
-    "detail": lambda task: task.suspend_reason or task.progress_text or _last_line(task.error),
+    "detail": lambda task: task.suspend_reason or task.progress_text or _in_a_line(task.error),
 }
 ATTEMPT_COLUMNS: dict[str, Callable[[Attempt], object]] = {
     "attempt": lambda attempt: attempt.attempt,
@@ -125,7 +126,7 @@ ATTEMPT_COLUMNS: dict[str, Callable[[Attempt], object]] = {
     "took": lambda attempt: between(attempt.started_at, attempt.ended_at),
     "outcome": lambda attempt: attempt.outcome or "running",
     "ended by": lambda attempt: attempt.ended_by,
-    "error": lambda attempt: _last_line(attempt.error),
+    "error": lambda attempt: _in_a_line(attempt.error),
 }
 EVENT_COLUMNS: dict[str, Callable[[Event], object]] = {
     "time": lambda event: moment(event.time),
@@ -170,9 +171,8 @@ CRON_COLUMNS: dict[str, Callable[[CronTask], object]] = {
 }
 
 
-def _last_line(error: str | None) -> str:
-    lines = (error or "").strip().splitlines()
-    return lines[-1][:200] if lines else ""
+def _in_a_line(error: str | None) -> str:
+    return last_line(error or "")[:200]
 
 
 def task(screen: Screen, shown: Task, attempts: Sequence[Attempt], events: Sequence[Event]) -> None:
@@ -222,7 +222,7 @@ def tree(tasks: Sequence[Task], top: int, left_out: int) -> Tree:
 def _label(member: Task) -> Text:
     label = Text(f"{member.id} {line(member.type)} ")
     label.append(member.status, style=_style(member.status))
-    for part in (between(member.started_at, member.finished_at), member.suspend_reason, _last_line(member.error)):
+    for part in (between(member.started_at, member.finished_at), member.suspend_reason, _in_a_line(member.error)):
         if part:
             label.append(f"  {line(part)}", style="dim")
     return label

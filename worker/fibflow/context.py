@@ -55,7 +55,7 @@ def child(
 
 
 @dataclass(slots=True)
-class _Context:
+class AttemptContext:
     """The task of this attempt. Durations in seconds."""
 
     id: int
@@ -106,7 +106,7 @@ class _Context:
 
 
 @dataclass(slots=True)
-class Context(_Context):
+class Context(AttemptContext):
     """For handlers that are plain functions: a report is stored when the call returns."""
 
     tell: Callable[[int, int, Note, dict[str, Json]], None] = field(kw_only=True)
@@ -129,7 +129,7 @@ class Context(_Context):
 
 
 @dataclass(slots=True)
-class AsyncContext(_Context):
+class AsyncContext(AttemptContext):
     """For async handlers: a report is stored when it has been awaited."""
 
     tell: Callable[[int, int, Note, dict[str, Json]], Awaitable[None]] = field(kw_only=True)

@@ -170,6 +170,11 @@ def one_line(value: object, render: Callable[[object], str] = str) -> str:
     return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
+def last_line(error: str) -> str:
+    """What the text of an error says in a line: a traceback ends with it."""
+    return (error.strip().splitlines() or [""])[-1]
+
+
 def sentence(error: FibflowError) -> str:
     """What a program says when it ends with this error: the field, the value and the way out."""
     if isinstance(error, DatabaseUnavailable):

@@ -6,7 +6,7 @@
        └──resume── paused ◀──pause── pending, running
 
 Docs: docs/task-lifecycle.md draws the whole of it. The store acts on what is decided here (store/settle.py,
-store/control.py); the database's CHECKs refuse the rows that no transition makes (store/tables.py).
+store/control.py); the database's CHECKs refuse the rows that no transition makes (store/tables/).
 """
 
 from __future__ import annotations

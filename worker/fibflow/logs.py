@@ -13,6 +13,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
+Logger = structlog.stdlib.BoundLogger
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 STEPS: list[Processor] = [
@@ -25,11 +26,9 @@ STEPS: list[Processor] = [
 ]
 
 
-def logger(name: str) -> structlog.stdlib.BoundLogger:
+def logger(name: str) -> Logger:
     """The logger of a module: `log.info("task_recovered", task_id=7)`."""
-    wrapped: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(name), processors=STEPS, wrapper_class=structlog.stdlib.BoundLogger
-    )
+    wrapped: Logger = structlog.wrap_logger(logging.getLogger(name), processors=STEPS, wrapper_class=Logger)
     return wrapped
 
 

@@ -87,6 +87,7 @@ def _database(url: str, namespace: str) -> Database:
     check_file(url)
     database = Database(url, namespace=encoding.text(namespace, "namespace", longest=253))
     check_schema(database)
+    database.close()  # the worker connects by itself
     return database
 
 

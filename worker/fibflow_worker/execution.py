@@ -17,7 +17,7 @@ from typing import Any
 
 from fibflow import encoding
 from fibflow.app import LOOP, PROCESS, Handler
-from fibflow.context import HandlerTimeout, Spawned, Suspended, _Context
+from fibflow.context import AttemptContext, HandlerTimeout, Spawned, Suspended
 from fibflow.errors import InvalidInput, PermanentError, Retry
 from fibflow.lifecycle import Facts, Next, after_failure, after_release, ended
 from fibflow.model import NewTask, Outcome, Status
@@ -38,7 +38,7 @@ class Attempt:
     worker_id: int
     type_id: int
     handler: Handler
-    context: _Context
+    context: AttemptContext
     claimed: Claimed
     deadline: float
     over: bool = False
@@ -52,11 +52,15 @@ class Attempt:
 
 @dataclass(slots=True)
 class Result:
-    """What came of an attempt: its ending, and the children to create with it."""
+    """What came of an attempt: its ending, and the children to create with it.
+
+    `blocked`: when it was to be settled, others held something that it needs.
+    """
 
     attempt: Attempt
     ending: Ending
     children: Sequence[NewTask] = ()
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ async def _call(attempt: Attempt, places: Places) -> Any:
     return await loop.run_in_executor(places.threads, _in_a_thread, handler.function, context, arguments)
 
 
-def _in_a_thread(function: Callable[..., Any], context: _Context, arguments: dict[str, Any]) -> Any:
+def _in_a_thread(function: Callable[..., Any], context: AttemptContext, arguments: dict[str, Any]) -> Any:
     try:
         return function(context, **arguments)
     except (StopIteration, GeneratorExit) as error:  # no future brings these out of a thread

@@ -1,7 +1,10 @@
-"""The heartbeat: a thread and a connection of its own, so that no handler can starve it.
+"""The heartbeat: a thread and connections of its own, so that no handler and no other call can starve it.
 
-It renews the lease, and it sweeps: overdue attempts are settled, expired workers reaped, orphaned tasks taken back. It
-also wakes when an attempt of its own worker is overdue, for then the event loop is blocked and cannot see to it.
+They give a call up after a sixth of the lease, and after a failure it beats again as soon, so that a renewal that is stuck
+is repeated well inside the lease.
+
+It renews the lease, and it sweeps: overdue attempts are settled, expired workers reaped, orphaned tasks taken back. It also
+wakes when an attempt of its own worker is overdue, for then the event loop is blocked and cannot see to it.
 
 `valid_until` is the worker's own deadline: the lease's length after the last good renewal was sent, by this machine's
 clock that never steps. Past it the worker cannot know whether it still owns anything. A renewal that comes back empty
@@ -62,6 +65,7 @@ class Heartbeat(threading.Thread):
                 return
             except DatabaseError as error:
                 log.warning("heartbeat_failed", worker_id=self.worker_id, error=str(error))
+                self._next_beat = min(self._next_beat, time.monotonic() + self.settings.pulse)
             except Exception:  # a fault of ours must not end the lease, and all that runs with it
                 log.exception("heartbeat_failed", worker_id=self.worker_id)
 
@@ -101,6 +105,11 @@ class Heartbeat(threading.Thread):
         """End the thread and wait for it."""
         self.stopped.set()
         self.join()
+
+
+def connections(database: Database, settings: Settings) -> Database:
+    """Those of a heartbeat."""
+    return database.apart(patience=settings.pulse, statement_timeout=settings.pulse, pool_size=1)
 
 
 A_MOMENT = 0.1

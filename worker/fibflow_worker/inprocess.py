@@ -9,7 +9,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from fibflow.context import Context, _Context
+from fibflow.context import AttemptContext, Context
 from fibflow_worker.child import Link
 
 
@@ -23,7 +23,7 @@ class Call:
     arguments: dict[str, Any]
 
 
-SHARED = tuple(name for name in _Context.__dataclass_fields__ if name not in ("started", "cancelled"))
+SHARED = tuple(name for name in AttemptContext.__dataclass_fields__ if name not in ("started", "cancelled"))
 """The fields of a context that a process is told."""
 
 

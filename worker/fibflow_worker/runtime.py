@@ -34,6 +34,7 @@ from fibflow.store.enqueue import CHANNEL
 from fibflow.store.listen import Listener
 from fibflow.store.notes import Note
 from fibflow.store.tasktypes import Declaration
+from fibflow_worker import heartbeat
 from fibflow_worker.deadlines import Deadlines
 from fibflow_worker.execution import Attempt, Places, execute, failed, interrupted, timed_out
 from fibflow_worker.heartbeat import Heartbeat
@@ -42,7 +43,7 @@ from fibflow_worker.maintenance import Maintenance
 from fibflow_worker.processes import Processes
 from fibflow_worker.settings import Settings
 from fibflow_worker.slots import Slots
-from fibflow_worker.turns import Turns
+from fibflow_worker.turns import LOCK_WAIT, Turns
 
 __all__ = ["Settings", "State", "Worker"]
 
@@ -57,19 +58,25 @@ class State(StrEnum):
 
 
 class Worker:
-    """One process that serves an App's task types from a database."""
+    """One process that serves an App's task types from a database.
+
+    It works over connections of its own, whose limits follow from its lease; its heartbeat has others. Those of the database
+    that it was given are not used, and stay open.
+    """
 
     def __init__(self, app: App, database: Database, settings: Settings | None = None) -> None:
         self.app, self.database, self.settings = app, database, settings or Settings()
         self.state = State.INIT
+        self._own = database.apart(patience=self.settings.patience, lock_wait=LOCK_WAIT)
+        self._beating = heartbeat.connections(database, self.settings)
         self.worker_id = 0
         self.paused = False
         self._paused_from_outside = False
         self._slots = Slots(self.settings.slots)
-        self._lanes = Lanes(app, database, self._slots)
-        self._turns = Turns(database, self._slots, self._lanes, self, self._start)
+        self._lanes = Lanes(app, self._own, self._slots)
+        self._turns = Turns(self._own, self._slots, self._lanes, self, self._start)
         self._maintenance = Maintenance(
-            database, self.settings, self._slots, self._lanes, self._turns, self, self._stop_attempt
+            self._own, self.settings, self._slots, self._lanes, self._turns, self, self._stop_attempt
         )
         self._deadlines = Deadlines(self._slots.running.values, self._time_out)
         threads = ThreadPoolExecutor(self.settings.slots, thread_name_prefix="handler")
@@ -89,12 +96,18 @@ class Worker:
         """Work until `stop` is called; then drain. Raises FibflowError when it cannot start."""
         if self.state is not State.INIT:
             raise FibflowError(f"a worker that is {self.state} cannot be started; make a new one")
+        try:
+            await self._work()
+        finally:
+            await self._disconnect()
+
+    async def _work(self) -> None:
         await self._lanes.refresh()
         await self._register()
         self.state = State.RUNNING
         loops = [*self._turns.loops(), *self._maintenance.loops(), self._come_back(), self._told_to_stop()]
-        if self.database.postgresql:
-            loops.append(Listener(self.database.url, CHANNEL, self._heard).run())
+        if self._own.postgresql:
+            loops.append(Listener(self._own.url, CHANNEL, self._heard).run())
         self._loops = [asyncio.create_task(loop) for loop in loops]
         try:
             await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
@@ -151,7 +164,7 @@ class Worker:
 
     async def _register(self, *, supersede: bool = True) -> None:
         sent = time.monotonic()
-        self.worker_id = await self.database.run(
+        self.worker_id = await self._own.run(
             leases.register,
             pod_id=self.settings.pod_id,
             host=socket.gethostname(),
@@ -171,7 +184,7 @@ class Worker:
         """Start the heartbeat of this registration, which was sent at `sent` (monotonic)."""
         loop = asyncio.get_running_loop()
         self._heartbeat = Heartbeat(
-            self.database,
+            self._beating,
             self.worker_id,
             self.settings,
             sent,
@@ -282,7 +295,7 @@ class Worker:
 
     async def _recall(self, attempt: Attempt) -> None:
         """Give a later stage what its children came to."""
-        attempt.context.children = await self.database.run(reading.children_of, attempt.context.id, attempt.claimed.spawned)
+        attempt.context.children = await self._own.run(reading.children_of, attempt.context.id, attempt.claimed.spawned)
 
     def _time_out(self, attempt: Attempt) -> None:
         """Settle an attempt whose time is up, whether its handler lets go or not."""
@@ -319,10 +332,10 @@ class Worker:
     # ── what handlers report ──────────────────────────────────────────────────────────────────────────────────────
 
     def _tell(self, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        _refuse(self.database.call(record.note_running, worker_id, task_id, fence, note, snapshot))
+        _refuse(self._own.call(record.note_running, worker_id, task_id, fence, note, snapshot))
 
     async def _tell_async(self, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        _refuse(await self.database.run(record.note_running, worker_id, task_id, fence, note, snapshot))
+        _refuse(await self._own.run(record.note_running, worker_id, task_id, fence, note, snapshot))
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,7 +347,7 @@ class Worker:
         for attempt in list(self._slots.running.values()):
             self._slots.end(attempt, interrupted(attempt, "interrupted: its worker drained"))
             self._end_handler(attempt, "drain")
-        await self._until(lambda: not (self._slots.ended or self._turns.under_way or self._maintenance.looking))
+        await self._until(lambda: not (self._slots.unsettled or self._turns.under_way or self._maintenance.looking))
         await self._end_loops()
         await self._leave()
         self.state = State.STOPPED
@@ -371,11 +384,15 @@ class Worker:
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.stop)
         try:
-            await self.database.run(leases.stop, self.worker_id)
+            await self._own.run(leases.stop, self.worker_id)
         except DatabaseError as error:
             log.warning("drain_failed", worker_id=self.worker_id, error=str(error))
         await self._places.processes.close()
         self._places.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _disconnect(self) -> None:
+        for connections in {self._own, self._beating} - {self.database}:  # in memory there are no others
+            await connections.aclose()
 
 
 UNSERVED = Handler(Declaration("unserved"), lambda: None, LOOP, None)

@@ -42,6 +42,16 @@ class Settings:
     """True: a worker that could not renew its lease in time stops writing by itself. False: it goes on, and the fence alone
     refuses what it writes once another has taken over."""
 
+    @property
+    def patience(self) -> float:
+        """How long the worker's sessions wait for others' locks, and hold their own in silence: below half of the lease."""
+        return self.lease / 3
+
+    @property
+    def pulse(self) -> float:
+        """How long one renewal may take: several are tried before the lease runs out."""
+        return self.lease / 6
+
     def __post_init__(self) -> None:
         encoding.optional_text(self.pod_id, "pod_id", longest=253)
         for name, (lowest, highest, whole) in BOUNDS.items():

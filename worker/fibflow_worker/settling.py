@@ -1,8 +1,11 @@
 """Settling: the results of handlers become endings in the database, whatever is the matter with them.
 
-A batch that the database refuses is split until the bad result stands alone; that attempt fails, and says why. A spawn is
-a transaction of its own. What is settled, or refused as stale, is taken out of the list that it came in; what is left there
-when the database is away is to be tried again.
+A batch that the database refuses is split until the bad result stands alone; that attempt fails, and says why. A batch that
+waits for others' locks is given up soon: what waits for nobody is settled, the rest is blocked, and tried again apart. A
+spawn is a transaction of its own.
+
+What is settled, or refused as stale, is taken out of the list that it came in; what is left there is blocked, or, when the
+database is away, to be tried again.
 """
 
 from __future__ import annotations
@@ -10,12 +13,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from fibflow.errors import DatabaseError, InvalidInput, LeaseLost
+from fibflow.errors import DatabaseError, InvalidInput, LeaseLost, last_line
 from fibflow.logs import logger
 from fibflow.model import EventType, Outcome
 from fibflow.store import claim, record, settle
 from fibflow.store.claim import Claimed, Lane
 from fibflow.store.database import Database
+from fibflow.store.repeats import Transient
 from fibflow_worker.execution import Result, failed
 
 log = logger(__name__)
@@ -38,18 +42,22 @@ class Settling:
                 await self._spawn(worker_id, result)
             except DatabaseError as error:
                 trouble = error
+            except Transient:
+                result.blocked = True
             else:
                 left.remove(result)
         return trouble
 
     async def _spawn(self, worker_id: int, result: Result) -> None:
-        """Raises DatabaseError when it may succeed later."""
+        """Raises DatabaseError when it may succeed later, Transient when others hold its task."""
         try:
-            stale = await self.database.run(record.spawn, worker_id, result.ending, result.children)
+            stale = await self.database.once(record.spawn, worker_id, result.ending, result.children)
         except DatabaseError as error:
             if not _refused(error):
                 raise
             await self._fail(worker_id, result, error)
+        except Transient:
+            raise
         except Exception as error:  # whatever children a handler made up, they fail its attempt and nothing else
             await self._fail(worker_id, result, error)
         else:
@@ -69,17 +77,29 @@ class Settling:
             await self._settle_apart(worker_id, batch)
             place = None
         else:
-            _tell(batch, stale)
-        left[:] = [result for result in left if result.children]
+            _tell([result for result in batch if not result.blocked], stale)
+        left[:] = [result for result in left if result.children or result.blocked]
         return claimed
 
     async def _settle_and_claim(
         self, worker_id: int, batch: Sequence[Result], place: Place | None
     ) -> tuple[list[LeaseLost], Sequence[Claimed]]:
         endings = [result.ending for result in batch]
-        if place is None:
-            return await self.database.run(settle.settle, worker_id, endings), ()
-        return await self.database.run(settle.settle_and_claim, worker_id, endings, *place)
+        try:
+            if place is None:
+                return await self.database.once(settle.settle, worker_id, endings), ()
+            return await self.database.once(settle.settle_and_claim, worker_id, endings, *place)
+        except Transient:
+            return await self._settle_unheld(worker_id, batch), await self._claim(worker_id, place)
+
+    async def _settle_unheld(self, worker_id: int, batch: Sequence[Result]) -> list[LeaseLost]:
+        """Settle what waits for nobody, and mark what is blocked."""
+        stale, held = await self.database.run(settle.settle_unheld, worker_id, [result.ending for result in batch])
+        for result in batch:
+            result.blocked = result.ending.key in held
+        if held:
+            log.info("settle_blocked", worker_id=worker_id, tasks=sorted(task_id for task_id, _ in held))
+        return stale
 
     async def _claim(self, worker_id: int, place: Place | None) -> Sequence[Claimed]:
         return () if place is None else await self.database.run(claim.claim, worker_id, *place)
@@ -132,7 +152,7 @@ def _tell_of(result: Result) -> None:
         attempt=ending.fence,
         type=result.attempt.context.name,
         became=str(ending.next.status),
-        error=None if ending.error is None else ending.error.strip().rsplit("\n", 1)[-1],
+        error=None if ending.error is None else last_line(ending.error),
     )
 
 

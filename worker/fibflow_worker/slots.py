@@ -2,7 +2,8 @@
 
 An attempt holds a slot from the claim until the transaction that settles it has committed. A turn (turns.py) reserves what
 it may fill before it asks the database, so two turns at once never claim more than there is room for. A handler in a
-thread that outlives its attempt lingers, and keeps its slot until it returns.
+thread that outlives its attempt lingers, and keeps its slot until it returns. So does a result that others' locks keep
+from being settled: it is blocked, and waits apart from what has ended since.
 """
 
 from __future__ import annotations
@@ -21,13 +22,19 @@ class Slots:
         self.size = size
         self.running: dict[Key, Attempt] = {}
         self.ended: list[Result] = []
+        self.blocked: list[Result] = []
         self.lingering: set[Attempt] = set()
         self._reserved = 0
         self._held: Counter[int] = Counter()
 
     @property
     def free(self) -> int:
-        return self.size - len(self.running) - len(self.ended) - len(self.lingering) - self._reserved
+        return self.size - len(self.running) - self.unsettled - len(self.lingering) - self._reserved
+
+    @property
+    def unsettled(self) -> int:
+        """How many have ended and wait to be settled."""
+        return len(self.ended) + len(self.blocked)
 
     def of_type(self, type_id: int) -> int:
         """How many slots tasks of this type hold, or may be about to fill."""
@@ -65,20 +72,28 @@ class Slots:
         batch, self.ended = self.ended[:most], self.ended[most:]
         return batch
 
+    def take_blocked(self) -> Sequence[Result]:
+        """The results that were blocked, to be tried again; `settled` or `put_back` follows."""
+        batch, self.blocked = self.blocked, []
+        for result in batch:
+            result.blocked = False
+        return batch
+
     def put_back(self, batch: Sequence[Result]) -> None:
-        """They are settled later, after what has ended meanwhile."""
-        self.ended += batch
+        """They are settled later: after what has ended meanwhile, or, if blocked, apart from it."""
+        self.ended += [result for result in batch if not result.blocked]
+        self.blocked += [result for result in batch if result.blocked]
 
     def settled(self, batch: Iterable[Result]) -> None:
         self._held.subtract(result.attempt.type_id for result in batch)
 
     def known(self) -> set[Key]:
         """The attempts that run here or wait to be settled."""
-        return set(self.running) | {result.ending.key for result in self.ended}
+        return set(self.running) | {result.ending.key for result in self.ended + self.blocked}
 
     def clear(self) -> list[Attempt]:
         """Let go of everything, without settling it; what was running."""
         let_go = [attempt for key in list(self.running) if (attempt := self.take_away(key)) is not None]
-        self.settled(self.ended)
-        self.ended = []
+        self.settled(self.ended + self.blocked)
+        self.ended, self.blocked = [], []
         return let_go

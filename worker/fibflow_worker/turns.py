@@ -4,6 +4,9 @@ On PostgreSQL two turns go on at once, so that the handlers of one batch run whi
 One of them at a time stands at the door and waits until there is something to do; it reserves the results and the room
 that it takes, so that the other does not see them, until it is done.
 
+What others' locks keep from being settled is tried again in turns of its own, beside them, so that nothing else waits for
+it.
+
 A turn that the database fails waits a moment and puts back what it could not settle; an ending that had been stored is
 recognised then. How results are settled, refused ones too, is the story of settling.py. A claim whose answer was lost may
 have claimed: `uncertain` asks maintenance to look (maintenance.py).
@@ -36,6 +39,8 @@ LOOK_AGAIN = 1.4 * WAKE_INTERVAL
 """Seconds after an announcement, when all that was left unannounced since is committed; then there is time for the next."""
 TURNS = {True: 2, False: 1}
 """Turns at once, on PostgreSQL and not; SQLite has one writer."""
+LOCK_WAIT = 0.5
+"""Seconds that a turn waits for a lock of others before it settles what needs none."""
 
 
 class Lease(Protocol):
@@ -86,10 +91,11 @@ class Turns:
         self._door = asyncio.Lock()
         self._knock = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
+        self._blocked = asyncio.Event()
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """What takes turns until it is cancelled."""
-        return [self._take_turns() for _ in range(TURNS[self.database.postgresql])]
+        return [*(self._take_turns() for _ in range(TURNS[self.database.postgresql])), self._try_blocked()]
 
     async def _take_turns(self) -> None:
         while True:
@@ -100,6 +106,23 @@ class Turns:
             finally:
                 self._leave(turn)
             self._knock.set()
+
+    async def _try_blocked(self) -> None:
+        """Try again what others held, as long as they do."""
+        while True:
+            await self._blocked.wait()
+            await asyncio.sleep(random.uniform(0.1, 1.0))
+            self._blocked.clear()
+            turn = self._enter(self._of_blocked())
+            try:
+                await self._take(turn)
+            finally:
+                self._leave(turn)
+            self._knock.set()
+
+    def _of_blocked(self) -> Turn:
+        batch = self.slots.take_blocked() if self.lease.writes and not self.uncertain else []
+        return Turn(self.lease.worker_id, batch, (), 0, {}, list(batch))
 
     # ── what wakes a turn ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -128,6 +151,9 @@ class Turns:
         while (turn := self._possible()) is None:
             self._knock.clear()
             await self._knock.wait()
+        return self._enter(turn)
+
+    def _enter(self, turn: Turn) -> Turn:
         self.slots.reserve(turn.reserved, turn.limited)
         self._claiming = self._claiming or bool(turn.lanes)
         self.under_way += 1
@@ -195,3 +221,5 @@ class Turns:
             self.slots.settled(result for result in turn.batch if id(result) not in left)
         else:
             self.slots.settled(turn.batch)
+        if self.slots.blocked:
+            self._blocked.set()

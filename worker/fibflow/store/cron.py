@@ -42,6 +42,7 @@ from fibflow.store.clock import EPOCH, to_datetime
 from fibflow.store.database import Session, read, write
 from fibflow.store.enqueue import Tickage, insert_tasks
 from fibflow.store.paging import page, paging
+from fibflow.store.pausing import Pausable, set_paused
 from fibflow.store.tables import cron_task, cron_tick, task, task_type
 from fibflow.store.tasktypes import option_columns, options_of
 
@@ -182,20 +183,20 @@ def delete_cron(session: Session, name: str) -> None:
 @write
 def pause_cron(session: Session, name: str) -> None:
     """Decide no more ticks until it is resumed; what was missed is decided then. Raises NotFound."""
-    _set_paused(session, name, True)
+    set_paused(session, _pausable(session, name), True)
 
 
 @write
 def resume_cron(session: Session, name: str) -> None:
     """Go on, with the instants that were missed first. Raises NotFound."""
-    _set_paused(session, name, False)
+    set_paused(session, _pausable(session, name), False)
 
 
-def _set_paused(session: Session, name: str, paused: bool) -> None:
-    change = sa.update(cron_task).where(_named(session, name)).values(paused=paused, paused_reason=None)
-    if session.connection.execute(change).rowcount == 0:
-        raise NotFound("cron task", name)
-    session.after(log.info, "cron_paused" if paused else "cron_resumed", cron=name, namespace=session.namespace)
+def _pausable(session: Session, name: str) -> Pausable:
+    told = {"cron": name, "namespace": session.namespace}
+    return Pausable(
+        cron_task, _named(session, name), NotFound("cron task", name), "cron", log, told, also={"paused_reason": None}
+    )
 
 
 def pause_after_failure(session: Session, failed: Iterable[tuple[int, int]]) -> None:

@@ -16,6 +16,8 @@ and how, is not known here.
 from __future__ import annotations
 
 import asyncio
+import copy
+import math
 import re
 import sqlite3
 import threading
@@ -28,7 +30,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg
@@ -39,6 +41,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from sqlalchemy.util import greenlet_spawn
 from tenacity import AsyncRetrying, Retrying
 
+from fibflow import encoding
 from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
 from fibflow.model import SECOND
 from fibflow.store.clock import Clock, now
@@ -158,6 +161,9 @@ def _mode(verb: Callable[..., Any]) -> Mode:
     return getattr(verb, "mode", Mode.WRITE)
 
 
+A_DAY = 24 * 3600.0
+"""Seconds of the longest patience; the databases count milliseconds in 32 bits."""
+
 SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
 """A connection for statements that are their own transactions leaves nothing behind that a reset would undo."""
 
@@ -170,7 +176,7 @@ class Database:
     `patience`: seconds, and all that a call spends on others' locks: one wait for a lock or for SQLite's file lasts no
     longer, and what did nothing (a deadlock, a busy file) is repeated until they are over, then DatabaseUnavailable. A
     connection of ours that stands still inside a transaction, or whose network is silent, is given up after as long, so
-    that others get its locks: keep it below half of the shortest lease of this database's workers.
+    that others get its locks: keep it below half of the shortest lease of this database's workers. Raises InvalidInput.
     """
 
     def __init__(
@@ -188,10 +194,35 @@ class Database:
         self.statement_timeout = statement_timeout
         self.pool_size = pool_size
         self.priority_step = priority_step
-        self.patience = patience
+        self.patience = float(encoding.number(patience, "patience", 0.01, A_DAY))
+        self.lock_wait = math.inf
         self.clock = Clock()
         self.wakes = Wakes()
         self._memory_lock = threading.RLock() if self.in_memory else nullcontext()
+
+    def apart(
+        self,
+        *,
+        patience: float,
+        lock_wait: float = math.inf,
+        statement_timeout: float = math.inf,
+        pool_size: int | None = None,
+    ) -> Self:
+        """Connections of their own to the same database, which wait no longer than that; in memory there are no others.
+
+        `lock_wait`: seconds of one wait for a lock (PostgreSQL), after which a call repeats itself, or its caller does
+        otherwise (`once`).
+        """
+        if self.in_memory:
+            return self
+        other = copy.copy(self)
+        for name in CONNECTED:
+            vars(other).pop(name, None)
+        other.patience = min(self.patience, patience)
+        other.lock_wait = min(self.lock_wait, lock_wait)
+        other.statement_timeout = min(self.statement_timeout, statement_timeout)
+        other.pool_size = pool_size or self.pool_size
+        return other
 
     @property
     def postgresql(self) -> bool:
@@ -233,13 +264,14 @@ class Database:
     def _postgresql_arguments(self) -> dict[str, Any]:
         milliseconds = round(self.statement_timeout * 1000)
         patience = round(self.patience * 1000)
+        lock_wait = round(min(self.lock_wait, self.patience) * 1000)
         options = (
-            f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={patience} -c lock_timeout={patience}"
+            f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={patience} -c lock_timeout={lock_wait}"
         )
         given = self.url.query.get("options")
         return {
             "application_name": "fibflow",
-            "connect_timeout": 5,
+            "connect_timeout": max(1, min(5, round(self.patience))),
             "options": f"{options} {given}" if isinstance(given, str) else options,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
@@ -275,6 +307,15 @@ class Database:
             return await AsyncRetrying(**until(deadline))(self._once_async, again, *args, **kwargs)
         except Transient as busy:
             raise DatabaseUnavailable(str(busy)) from busy
+
+    async def once(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a verb that its caller would rather do otherwise than again. Raises what `run` raises.
+
+        On PostgreSQL it is not repeated, and raises Transient when it did nothing: a deadlock, or a lock that others hold.
+        """
+        if not self.postgresql:
+            return await self.run(verb, *args, **kwargs)
+        return await self._once_async(verb, *args, **kwargs)
 
     def _again(self, verb: Verb[P, R], deadline: float, busy: Transient) -> Verb[P, R]:
         """What is to be repeated, of a verb that did nothing. Raises DatabaseUnavailable when patience is over."""
@@ -335,6 +376,10 @@ class Database:
             if engine in self.__dict__:
                 await self.__dict__[engine].dispose()
         self.close()
+
+
+CONNECTED = ("engine", "_autocommit", "async_engine", "_async_autocommit", "_threads")
+"""What a Database makes when it is first used."""
 
 
 def _tell(session: Session) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from fibflow.model import EventType, Outcome, Status
 from fibflow.store.attempts import Scope, united_attempts
+from fibflow.store.notes import CLAIMED, CREATED, ENDS, FOLLOWS, REFUSED, STARTED
 from fibflow.store.snapshot import united
 from fibflow.store.tables import event, stale_write
 
@@ -68,14 +69,14 @@ P, R, C, F = Status.PENDING, Status.RUNNING, Status.COMPLETED, Status.PERMANENTL
 DONE, FAILED, LATE, LOST = Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMEOUT, Outcome.INTERRUPTED
 
 RULES = (
-    Rule(EventType.CLAIMED, 1, P, R),
-    Rule(EventType.STARTED, 2, R, R, retry=False),
-    Rule(EventType.RETRY_STARTED, 2, R, R, retry=True),
-    Rule(EventType.COMPLETED, 4, R, C, (DONE,)),
-    Rule(EventType.FAILED, 4, R, None, (FAILED,)),
-    Rule(EventType.TIMED_OUT, 4, R, None, (LATE,)),
-    Rule(EventType.RETRY_SCHEDULED, 5, R, P, (FAILED, LATE), became=P),
-    Rule(EventType.PERMANENTLY_FAILED, 5, R, F, (FAILED, LATE, LOST), became=F),
+    Rule(EventType.CLAIMED, CLAIMED, P, R),
+    Rule(EventType.STARTED, STARTED, R, R, retry=False),
+    Rule(EventType.RETRY_STARTED, STARTED, R, R, retry=True),
+    Rule(EventType.COMPLETED, ENDS, R, C, (DONE,)),
+    Rule(EventType.FAILED, ENDS, R, None, (FAILED,)),
+    Rule(EventType.TIMED_OUT, ENDS, R, None, (LATE,)),
+    Rule(EventType.RETRY_SCHEDULED, FOLLOWS, R, P, (FAILED, LATE), became=P),
+    Rule(EventType.PERMANENTLY_FAILED, FOLLOWS, R, F, (FAILED, LATE, LOST), became=F),
 )
 """A target of None is what the task became."""
 
@@ -117,7 +118,7 @@ def _created(one: sa.CTE) -> sa.Select[Any]:
         {
             "task_id": one.c.id,
             "attempt": 0,
-            "phase": 0,
+            "phase": CREATED,
             "event_id": 0,
             "type": EventType.CREATED.value,
             "at": one.c.created_at,
@@ -129,7 +130,7 @@ def _created(one: sa.CTE) -> sa.Select[Any]:
 
 
 def _derived(rule: Rule, each: sa.CTE) -> sa.Select[Any]:
-    at_the_end = rule.phase >= 4
+    at_the_end = rule.phase >= ENDS
     known = {
         "task_id": each.c.task_id,
         "attempt": each.c.attempt,
@@ -160,7 +161,7 @@ def _refused(where_to_look: Scope, each: sa.CTE) -> sa.Select[Any]:
     known = {
         "task_id": stale_write.c.task_id,
         "attempt": stale_write.c.fence,
-        "phase": 7,
+        "phase": REFUSED,
         "event_id": 0,
         "type": EventType.STALE_WRITE_REJECTED.value,
         "at": stale_write.c.at,

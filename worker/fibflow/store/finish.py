@@ -25,7 +25,7 @@ from fibflow.store.cron import pause_after_failure
 from fibflow.store.database import Session
 from fibflow.store.ending import SHARED, Ending, Key
 from fibflow.store.enqueue import wake
-from fibflow.store.notes import Note, stored_note
+from fibflow.store.notes import BETWEEN, Note, stored_note
 from fibflow.store.tables import event, task, task_final
 
 SET = {
@@ -113,7 +113,7 @@ def _count_off(session: Session, parent_id: int, generation: int, count: int, mo
     """So many children of this generation are final; the last of them sends the parent to its next stage."""
     row = session.connection.execute(_counted_off(session, parent_id, generation, count, moment)).mappings().first()
     if row is not None and row["open_children"] == 0:
-        note = Note("task_resumed", 6, "suspended", message="all children are final")
+        note = Note("task_resumed", BETWEEN, "suspended", message="all children are final")
         session.connection.execute(sa.insert(event), [stored_note(note, row, moment, Status.PENDING)])
         wake(session, str(row["type_id"]))
 

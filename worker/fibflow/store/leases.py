@@ -5,7 +5,7 @@ Protocol. A worker registers under a new id; in the same transaction every other
 renews by one update of its own row. A lease that ran out may be renewed until somebody reaps it: ownership ends when
 another takes it, not by a clock. Reaping is compare-and-set on the worker's row (locked FOR UPDATE, which a claim's and
 a settle's KEY SHARE excludes), then takes back by predicate: running rows whose owner is not active. Every sweep repeats
-that, so nothing depends on one of them.
+that, so nothing depends on one of them, and it waits for no lock of others: what they hold is left to the next.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from fibflow.model import Outcome, Status
 from fibflow.store.clock import micros, now, seconds
 from fibflow.store.database import Session, statement, write
 from fibflow.store.ending import Ending, Row
+from fibflow.store.held import unheld
 from fibflow.store.notes import ENDS, Note
 from fibflow.store.outlook import GRACE
+from fibflow.store.pausing import Pausable, set_paused
 from fibflow.store.settle import end_attempts
 from fibflow.store.tables import task, worker
 
@@ -125,20 +127,18 @@ def stop(session: Session, worker_id: int) -> None:
 @write
 def pause_worker(session: Session, worker_id: int) -> None:
     """Let a worker claim nothing from its next renewal on; what it runs goes on. Raises NotFound."""
-    _set_paused(session, worker_id, True)
+    set_paused(session, _pausable(session, worker_id), True)
 
 
 @write
 def resume_worker(session: Session, worker_id: int) -> None:
     """Let a paused worker claim again from its next renewal on. Raises NotFound."""
-    _set_paused(session, worker_id, False)
+    set_paused(session, _pausable(session, worker_id), False)
 
 
-def _set_paused(session: Session, worker_id: int, paused: bool) -> None:
+def _pausable(session: Session, worker_id: int) -> Pausable:
     named = sa.and_(worker.c.id == worker_id, worker.c.namespace == session.namespace, worker.c.status == "active")
-    if session.connection.execute(sa.update(worker).where(named).values(paused=paused)).rowcount == 0:
-        raise NotFound("active worker", worker_id)
-    session.after(log.info, "worker_paused" if paused else "worker_resumed", worker_id=worker_id)
+    return Pausable(worker, named, NotFound("active worker", worker_id), "worker", log, {"worker_id": worker_id})
 
 
 @write
@@ -178,7 +178,7 @@ def take_back(session: Session, by: int) -> int:
     )
     rows = session.connection.execute(query).mappings().all()
     pod = session.connection.execute(sa.select(worker.c.pod_id).where(worker.c.id == by)).scalar()
-    back = end_attempts(session, [_lost(row, by, pod) for row in rows])
+    back = end_attempts(session, unheld(session, [_lost(row, by, pod) for row in rows]))
     for task_id, fence in sorted(back):
         session.after(log.info, "task_recovered", task_id=task_id, attempt=fence, by=by)
     return len(back)
@@ -229,7 +229,7 @@ def time_out_overdue(session: Session, by: int) -> int:
     rows = session.connection.execute(query).mappings().all()
     error = "timed out: its worker did not settle it in time"
     endings = [_ending(row, Outcome.TIMEOUT, after=after_failure(facts_of(row)), error=error, ended_by=by) for row in rows]
-    late = end_attempts(session, endings)
+    late = end_attempts(session, unheld(session, endings))
     for task_id, fence in sorted(late):
         session.after(log.info, "task_timed_out", task_id=task_id, attempt=fence, by=by, error=error)
     return len(late)

@@ -1,8 +1,7 @@
 """Events that are stored because nothing else tells them, and where they stand in their task's order.
 
-The order of a task's events is (attempt, phase, id): phases 1 and 2 are the claim and the start, 3 is what the handler
-told, 4 is the attempt's end, 5 what followed from it, 6 what happened between two attempts. Reading adds the events that
-follow from tasks and attempts (derived.py).
+The order of a task's events is (attempt, phase, id). Reading adds the events that follow from tasks and attempts
+(derived.py).
 """
 
 from __future__ import annotations
@@ -12,7 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-RUNS, ENDS, FOLLOWS, BETWEEN = 3, 4, 5, 6
+CREATED, CLAIMED, STARTED, RUNS, ENDS, FOLLOWS, BETWEEN, REFUSED = range(8)
+"""The phases: a task is created, then an attempt of it is claimed and started, its handler tells something, it ends, and
+something follows from that; then what happens between two attempts, and the attempt's writes that came too late.
+"""
 
 
 @dataclass(frozen=True, slots=True)

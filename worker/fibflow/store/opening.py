@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -66,6 +66,10 @@ class Borrowed(Database):
             self.engine, self._autocommit = engine, engine.execution_options(isolation_level="AUTOCOMMIT")
         else:
             self.engine = self._autocommit = _with_our_transactions(engine, self.clock)
+
+    def apart(self, **limits: Any) -> Self:
+        """There are no connections but the engine's, and its maker has limited them."""
+        return self
 
     async def run(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb without blocking the event loop: in a thread, unless the engine is async."""

@@ -1,4 +1,5 @@
-"""Retention: workflows that ended long ago go, as wholes; also by hand, by filter. And workers and ticks of the past.
+"""Retention: workflows that ended long ago go, as wholes; also by hand, by filter. And what else is of the past: workers,
+ticks, and what was written late for tasks that had gone.
 
 Every call is a batch: bounded, a transaction of its own, and it tells whether another one would find more. Batches add
 up. How a workflow goes is the story of removal.py.
@@ -20,13 +21,13 @@ from fibflow.store.database import Session, write
 from fibflow.store.paging import LONGEST_PAGE, equal, member, optional_member
 from fibflow.store.removal import FINAL_TASKS, PAUSED_TASKS, Choice, remove
 from fibflow.store.snapshot import TABLE_NAMED, branch, kinds_of, status_is
-from fibflow.store.tables import cron_task, cron_tick, task, task_final, task_type, worker
+from fibflow.store.tables import cron_task, cron_tick, stale_write, task, task_final, task_type, worker
 
 PRUNABLE = (Status.COMPLETED, Status.PERMANENTLY_FAILED, Status.CANCELLED)
 A_DAY = 24 * 3600.0
 AN_HOUR = 3600.0
 FORGOTTEN = 1000
-"""Workers, and ticks, in one call."""
+"""Workers, ticks, and refused writes, in one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """How many workers and ticks one call deleted."""
+    """How many workers, ticks, and events of tasks that had gone, one call deleted."""
 
-    workers: int
-    ticks: int
+    workers: int = 0
+    ticks: int = 0
+    events: int = 0
 
 
 @write
@@ -76,16 +78,16 @@ def prune(
 ) -> Pruned:
     """Delete workflows whose root has one of the statuses and whose last task ended at least `age` seconds ago.
 
-    Without an age: a day, in memory an hour. Paused tasks count as ended only if "paused" is asked for. Workers and ticks
-    of as long ago go too. A batch holds at most `limit` tasks. Raises InvalidInput.
+    Without an age: a day, in memory an hour. Paused tasks count as ended only if "paused" is asked for. Workers, ticks, and
+    late writes for tasks that had gone, of as long ago, go too. A batch holds at most `limit` tasks. Raises InvalidInput.
     """
     age = _usual_age(session) if age is None else encoding.number(age, "age", 0.001, encoding.LONGEST_DURATION)
     encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
     choices = _choices(statuses)
     gone = remove(session, choices, session.now() - (micros(age) or 0), limit)
-    past = Forgotten(0, 0) if gone.more else forget_workers(session, age)
-    more = gone.more or FORGOTTEN in (past.workers, past.ticks)
-    return Pruned(gone.workflows, gone.tasks, gone.attempts, gone.events, more, past.workers, past.ticks)
+    past = Forgotten() if gone.more else forget(session, age)
+    more = gone.more or FORGOTTEN in (past.workers, past.ticks, past.events)
+    return Pruned(gone.workflows, gone.tasks, gone.attempts, gone.events + past.events, more, past.workers, past.ticks)
 
 
 def _usual_age(session: Session) -> float:
@@ -150,16 +152,20 @@ def _matching(session: Session, type: str | None, tag: str | None, status: Statu
 
 
 @write
-def forget_workers(session: Session, age: float = A_DAY) -> Forgotten:
-    """Delete workers that ended, and ticks that were decided, at least `age` seconds ago; a bounded number of each.
+def forget(session: Session, age: float = A_DAY) -> Forgotten:
+    """Delete workers that ended, ticks that were decided, and writes that were refused, at least `age` seconds ago.
 
-    A worker that still owns a running task stays, and so does the latest tick of every cron task. Raises InvalidInput.
+    A bounded number of each. A worker that still owns a running task stays, and so do the latest tick of every cron task,
+    and the refused writes of a task that exists: they go with it. Raises InvalidInput.
     """
     encoding.number(age, "age", 0, encoding.LONGEST_DURATION)
     cutoff = session.now() - (micros(age) or 0)
-    workers = sa.delete(worker).where(worker.c.id.in_(_past_workers(session, cutoff)))
-    ticks = sa.delete(cron_tick).where(sa.tuple_(cron_tick.c.cron_id, cron_tick.c.tick).in_(_past_ticks(session, cutoff)))
-    return Forgotten(session.connection.execute(workers).rowcount, session.connection.execute(ticks).rowcount)
+    past = [
+        sa.delete(worker).where(worker.c.id.in_(_past_workers(session, cutoff))),
+        sa.delete(cron_tick).where(sa.tuple_(cron_tick.c.cron_id, cron_tick.c.tick).in_(_past_ticks(session, cutoff))),
+        sa.delete(stale_write).where(sa.tuple_(*stale_write.primary_key).in_(_left_behind(cutoff))),
+    ]
+    return Forgotten(*(session.connection.execute(each).rowcount for each in past))
 
 
 def _past_workers(session: Session, cutoff: int) -> sa.Select[Any]:
@@ -179,3 +185,10 @@ def _past_ticks(session: Session, cutoff: int) -> sa.Select[Any]:
         .order_by(past.c.cron_id, past.c.tick)
         .limit(FORGOTTEN)
     )
+
+
+def _left_behind(cutoff: int) -> sa.Select[Any]:
+    """Writes for attempts of tasks that had been deleted: nothing else names them any more."""
+    gone = [~sa.exists(sa.select(table.c.id).where(table.c.id == stale_write.c.task_id)) for table in (task, task_final)]
+    query = sa.select(*stale_write.primary_key).where(stale_write.c.at <= cutoff, *gone)
+    return query.order_by(*stale_write.primary_key).limit(FORGOTTEN).with_for_update(of=stale_write, skip_locked=True)

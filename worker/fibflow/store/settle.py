@@ -27,6 +27,7 @@ from fibflow.store.database import Session, write
 from fibflow.store.ending import Ending, Key, Row, final_row
 from fibflow.store.enqueue import wake
 from fibflow.store.finish import Awaited, complete_owned, count_off, finish
+from fibflow.store.held import unheld
 from fibflow.store.notes import stored_note
 from fibflow.store.stale import record_stale
 from fibflow.store.tables import attempt, event, task, worker
@@ -49,6 +50,15 @@ def settle_and_claim(
 ) -> tuple[list[LeaseLost], Sequence[claim.Claimed]]:
     """Both in one transaction: what is settled makes room for what is claimed."""
     return settle(session, worker_id, endings), claim.claim(session, worker_id, lanes, limit)
+
+
+@write
+def settle_unheld(session: Session, worker_id: int, endings: Sequence[Ending]) -> tuple[list[LeaseLost], set[Key]]:
+    """Settle what waits for nobody; the refusals, and what is left because others hold something that it needs."""
+    active(session, worker_id)  # the worker's row is locked before its tasks', here too
+    free = unheld(session, endings)
+    stale = settle(session, worker_id, free)
+    return stale, {ending.key for ending in endings} - {ending.key for ending in free}
 
 
 def _end_owned(session: Session, worker_id: int, endings: Sequence[Ending]) -> set[Key]:

@@ -20,6 +20,7 @@ from fibflow.logs import logger
 from fibflow.model import Options, TaskType
 from fibflow.store.clock import micros, seconds
 from fibflow.store.database import Session, read, write
+from fibflow.store.pausing import Pausable, set_paused
 from fibflow.store.tables import task_type
 
 log = logger(__name__)
@@ -123,21 +124,20 @@ def options_of(row: Mapping[str, Any] | sa.RowMapping) -> Options:
 @write
 def pause_type(session: Session, name: str) -> None:
     """Hold back the tasks of a type until it is resumed; what runs goes on. Raises NotFound."""
-    _set_paused(session, name, True)
+    set_paused(session, _pausable(session, name), True)
 
 
 @write
 def resume_type(session: Session, name: str) -> None:
     """Let the tasks of a paused type go on. Raises NotFound."""
-    _set_paused(session, name, False)
+    set_paused(session, _pausable(session, name), False)
 
 
-def _set_paused(session: Session, name: str, paused: bool) -> None:
+def _pausable(session: Session, name: str) -> Pausable:
     encoding.text(name, "type", longest=253)
     named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
-    if session.connection.execute(sa.update(task_type).where(named).values(paused=paused)).rowcount == 0:
-        raise NotFound("task type", name)
-    session.after(log.info, "type_paused" if paused else "type_resumed", type=name, namespace=session.namespace)
+    told = {"type": name, "namespace": session.namespace}
+    return Pausable(task_type, named, NotFound("task type", name), "type", log, told)
 
 
 @read

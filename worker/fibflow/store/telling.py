@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fibflow import encoding
+from fibflow.errors import last_line
 from fibflow.model import DEFAULT_MAX_ATTEMPTS, EventType, Json, Outcome
 
 Row = Any
@@ -18,7 +19,7 @@ Metadata = Mapping[str, Json]
 
 def message_of(row: Row) -> str | None:
     """One line: what the event was stored with, the last line of an error, or its type's sentence."""
-    told = row.message if row.event_id else _last_line(row.message)
+    told = last_line(row.message) if row.message and not row.event_id else row.message
     return told or SENTENCES.get(row.type)
 
 
@@ -100,8 +101,3 @@ METADATA: dict[str, Callable[[Row], Metadata]] = {
     EventType.RESUMED: _resumed,
     EventType.STALE_WRITE_REJECTED: _stale,
 }
-
-
-def _last_line(error: str | None) -> str | None:
-    """What an attempt's error says in a line: a traceback ends with it. The whole is in the attempt."""
-    return None if error is None else (error.strip().splitlines() or [""])[-1]
