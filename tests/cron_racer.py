@@ -8,12 +8,14 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
+import statements
 from fibflow import App, AsyncContext
-from fibflow.store.database import Database, Session, in_words
+from fibflow.store.database import Database
 from fibflow_worker.runtime import Settings, Worker
 from fibflow_worker.serving import serve
 
@@ -52,29 +54,13 @@ class Death:
     def watch(self) -> None:
         """See what every connection of this process sends, and what has come back."""
 
-        def sent(connection: sa.Connection, cursor: Any, statement: str, *rest: object) -> None:
-            self._seen(connection, SENT, statement)
-
-        def answered(connection: sa.Connection, cursor: Any, statement: str, *rest: object) -> None:
-            self._seen(connection, ANSWERED, statement)
-
         def given_back(connection: Any, record: Any) -> None:
             self.at(record.info.pop("committed", ""))
 
-        fetch = Session.fetch
-
-        def fetched(session: Session, statement: Any, parameters: Any) -> Any:
-            self._seen(session.connection, SENT, in_words(statement)[0])
-            rows = fetch(session, statement, parameters)
-            self._seen(session.connection, ANSWERED, in_words(statement)[0])
-            return rows
-
-        Session.fetch = fetched  # type: ignore[method-assign, assignment]
-        sa.event.listen(sa.Engine, "before_cursor_execute", sent)
-        sa.event.listen(sa.Engine, "after_cursor_execute", answered)
+        statements.watch(partial(self._seen, SENT), partial(self._seen, ANSWERED))
         sa.event.listen(sa.Pool, "checkin", given_back)
 
-    def _seen(self, connection: sa.Connection, moments: dict[str, str], statement: str) -> None:
+    def _seen(self, moments: dict[str, str], connection: sa.Connection, statement: str) -> None:
         plain = statement.replace("fibflow.", "").replace("main.", "")
         for words, moment in moments.items():
             if words in plain:

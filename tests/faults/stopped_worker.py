@@ -20,6 +20,7 @@ import click
 import orjson
 import sqlalchemy as sa
 
+import statements
 from fibflow.app import App
 from fibflow.errors import LeaseLost
 from fibflow.store import leases, outlook, record, settle
@@ -125,13 +126,13 @@ def _stopping(verb: Any, cut: int) -> Any:
 
     @functools.wraps(verb)
     def stopping(session: Session, *args: Any, **kwargs: Any) -> Any:
-        statements = itertools.count(1)
+        numbers = itertools.count(1)
 
-        def after(*_: Any) -> None:
-            if next(statements) == cut:
+        def after(connection: sa.Connection, words: str) -> None:
+            if connection is session.connection and next(numbers) == cut:
                 _stop()
 
-        sa.event.listen(session.connection, "after_cursor_execute", after)
+        statements.watch(lambda connection, words: None, after)
         answer = verb(session, *args, **kwargs)
         if cut == 0:
             _stop()
