@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from fibflow import App, AsyncContext
-from fibflow.store.database import Database, Session, in_words
+from fibflow.store.database import Database, Session
+from fibflow.store.session import in_words
 from fibflow_worker.runtime import Settings, Worker
 from fibflow_worker.serving import serve
 
