@@ -79,6 +79,7 @@ class Plane:
         self.cluster, self.proxy, self.namespace, self.url = cluster, proxy, namespace, url
         self._folder = folder
         self._started: list[Process] = []
+        self._without_rights = False
         self.user = f"system:serviceaccount:{namespace}:fibflow-operator"
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
         self.kubeconfig = proxy.kubeconfig(folder / "operator", self.user, groups)
@@ -112,7 +113,15 @@ class Plane:
             with suppress(ProcessLookupError):
                 process.send(signal.SIGCONT)
             process.end(signal.SIGKILL)
-        SEEN.extend(self.proxy.journal.calls(user=self.user))
+        SEEN.extend(call for call in self.proxy.journal.calls(user=self.user) if not self._doomed(call))
+
+    def delete_namespace(self) -> None:
+        """Delete the namespace, with the rights that were granted in it."""
+        self._without_rights = True
+        self.cluster.kubectl("delete", "namespace", self.namespace, "--timeout=60s")
+
+    def _doomed(self, call: Call) -> bool:
+        return self._without_rights and call.status == 403
 
     # ── resources ─────────────────────────────────────────────────────────────────────────────────────────────
 

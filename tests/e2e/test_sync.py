@@ -328,7 +328,7 @@ def test_a_namespace_is_deleted_whether_an_operator_runs_or_not(synced, running)
     synced.wait_condition("CronTask", "inside", status="True")
     if not running:
         synced._started[0].end()
-    synced.cluster.kubectl("delete", "namespace", synced.namespace, "--timeout=60s")
+    synced.delete_namespace()
     if running:
         synced.wait_sql(0, CRONS)
     synced.cluster.kubectl("create", "namespace", synced.namespace)

@@ -25,7 +25,7 @@ from fibflow.errors import DatabaseError, OutcomeUnknown
 from fibflow.logs import logger
 from fibflow.store.claim import Claimed, Lane
 from fibflow.store.database import Database
-from fibflow.store.enqueue import WAKE_INTERVAL
+from fibflow.store.notices import WAKE_INTERVAL
 from fibflow_worker.execution import Result
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.settling import Settling
@@ -46,7 +46,9 @@ LOCK_WAIT = 0.5
 class Lease(Protocol):
     """The right to hold tasks, as a turn sees it."""
 
-    worker_id: int
+    @property
+    def worker_id(self) -> int:
+        """Under which it holds them now."""
 
     @property
     def writes(self) -> bool:
