@@ -9,8 +9,8 @@ from cluster.faults import Answer, Cut, Gone, Lost
 from cluster.waiting import until
 from e2e.figures import record
 from e2e.planes import FULL, cron_task, task_type
-from fibflow.store.cron import decide_ticks
 from fibflow.store.database import Database
+from fibflow.store.deciding import decide_ticks
 from fibflow.store.migrate import migrate
 from postgres_server import Server
 

@@ -12,7 +12,7 @@ from fibflow import App, PermanentError, Status, child
 from fibflow.errors import NotFound
 from fibflow.model import ConcurrencyPolicy, MissedRunPolicy, Outcome
 from fibflow.schedule import SECOND
-from fibflow.store import cron
+from fibflow.store import deciding
 from fibflow.store.database import Session
 from fix_database import move_clock
 from fix_semantics import until
@@ -28,7 +28,7 @@ def half_past(database):
 
 def decide(hand):
     """What any worker does once a poll."""
-    return hand.database.call(cron.decide_ticks)
+    return hand.database.call(deciding.decide_ticks)
 
 
 def next_hour(hand, hours=1):

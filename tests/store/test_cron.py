@@ -10,11 +10,10 @@ import sqlalchemy as sa
 
 from fibflow.errors import InvalidInput, NotFound, UnknownTaskType
 from fibflow.model import ConcurrencyPolicy, MissedRunPolicy, Options
-from fibflow.store import cron
+from fibflow.store import deciding
 from fibflow.store.cron import (
     CronDeclaration,
     crons,
-    decide_ticks,
     delete_cron,
     pause_after_failure,
     pause_cron,
@@ -23,6 +22,7 @@ from fibflow.store.cron import (
     ticks,
 )
 from fibflow.store.database import Database, Session, write
+from fibflow.store.deciding import decide_ticks
 from fibflow.store.tables import cron_task, task, task_type
 from fibflow.store.tasktypes import Declaration, declare_types
 from fix_database import move_clock
@@ -326,7 +326,7 @@ def test_a_cron_task_that_cannot_be_decided_does_not_stop_the_others(database, c
     stuck = {each.name: each for each in database.call(crons)}["a"]
     assert stuck.decided_through == before["a"].decided_through, "its instants stay undecided"
     assert database.call(decide_ticks) == 0, "it is left alone for a while"
-    move_clock(database, cron.TRIED_AGAIN_AFTER / 1_000_000 + 1)
+    move_clock(database, deciding.TRIED_AGAIN_AFTER / 1_000_000 + 1)
     database.call(declare_types, [Declaration("doomed")])
     database.call(put_cron, replace(HOURLY, name="a", type="doomed"))
     assert database.call(decide_ticks) == 1

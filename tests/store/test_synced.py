@@ -7,7 +7,8 @@ import pytest
 from fibflow.client import Client
 from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
 from fibflow.model import NewTask, Options
-from fibflow.store.cron import CronDeclaration, crons, decide_ticks, pause_cron, ticks
+from fibflow.store.cron import CronDeclaration, crons, pause_cron, ticks
+from fibflow.store.deciding import decide_ticks
 from fibflow.store.figures import TypeFigures, type_figures
 from fibflow.store.installation import take_lead
 from fibflow.store.synced import (

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from fibflow import Client
 from fibflow.metrics import STALE_WRITES
-from fibflow.store import control, cron
+from fibflow.store import control, cron, deciding
 from fibflow.store.clock import from_datetime
 from fibflow.store.database import Database, write
 from fibflow.store.repeats import Transient
@@ -101,7 +101,7 @@ def test_a_cron_task_that_is_undone_tells_of_no_task(database, caplog):
     (hourly,) = database.call(cron.crons)
     database.call(_occupy, hourly.id, from_datetime(hourly.next_at))
     move_clock(database, 3601)
-    assert database.call(cron.decide_ticks) == 1
+    assert database.call(deciding.decide_ticks) == 1
     assert (told(caplog, "cron_not_decided"), told(caplog, "cron_decided"), told(caplog, "task_created")) == (1, 0, 0)
 
 
@@ -112,7 +112,7 @@ def test_that_a_cron_task_was_not_decided_is_told_when_that_is_committed(databas
     database.call(_occupy, hourly.id, from_datetime(hourly.next_at))
     move_clock(database, 3601)
     with pytest.raises(RuntimeError, match="on purpose"):
-        database.call(Failing(cron.decide_ticks, 1, RuntimeError("on purpose")))
+        database.call(Failing(deciding.decide_ticks, 1, RuntimeError("on purpose")))
     assert told(caplog, "cron_not_decided") == 0
 
 

@@ -16,8 +16,9 @@ from cron_racer import MOMENTS
 from fibflow import Client, Status
 from fibflow.model import ConcurrencyPolicy, MissedRunPolicy
 from fibflow.store import outlook
-from fibflow.store.cron import CronDeclaration, decide_ticks, put_cron
+from fibflow.store.cron import CronDeclaration, put_cron
 from fibflow.store.database import Database, Session
+from fibflow.store.deciding import decide_ticks
 from fibflow.store.tables import task
 from fibflow.store.tasktypes import Declaration, declare_types
 from fix_database import move_clock

@@ -17,7 +17,7 @@ from typing import Any
 from fibflow.errors import DatabaseError
 from fibflow.logs import logger
 from fibflow.model import SECOND
-from fibflow.store import cron, leases, outlook, retention
+from fibflow.store import deciding, leases, outlook, retention
 from fibflow.store.database import Database
 from fibflow.store.ending import Key
 from fibflow_worker.lanes import Lanes
@@ -93,7 +93,7 @@ class Maintenance:
         await self.database.run(outlook.promote)
 
     async def _decide_ticks(self) -> None:
-        await self.database.run(cron.decide_ticks)
+        await self.database.run(deciding.decide_ticks)
 
     async def _reap(self) -> None:
         recover = self.settings.recover_running_tasks

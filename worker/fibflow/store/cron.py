@@ -1,19 +1,12 @@
-"""Cron tasks: declared, paused and resumed; and the transaction that decides their ticks.
+"""Cron tasks: declared, paused and resumed, and read with their ticks.
 
-Protocol. A cron row is decided by whoever locks it: PostgreSQL's FOR UPDATE SKIP LOCKED, SQLite's BEGIN IMMEDIATE. One
-transaction holds the lock, inserts the tasks, records the ticks, and moves `decided_through` and `next_at` on. So every
-instant is decided once, whatever crashes and however many try. `decided_through` never goes back, whatever the clock
-does or is declared; a deleted row that is declared again is a new row, and starts at the database's now.
-
-A row that cannot be decided (its task type is gone) is undone to its savepoint and tried again later: its instants stay
-undecided, and the rows behind it go on.
-
-Which instants run is decided in fibflow/ticks.py; what becomes of a tick's task is store/settle.py's.
+`decided_through` never goes back, whatever the clock does or is declared; a deleted row that is declared again is a new
+row, and starts at the database's now. How instants are decided is the story of deciding.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -22,34 +15,26 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fibflow import encoding
-from fibflow import ticks as deciding
-from fibflow.errors import FibflowError, InvalidInput, NotFound, UnknownTaskType
+from fibflow.errors import InvalidInput, NotFound, UnknownTaskType
 from fibflow.logs import logger
 from fibflow.model import (
-    SECOND,
     ConcurrencyPolicy,
     CronTask,
     Json,
     MissedRunPolicy,
-    NewTask,
     Options,
     Page,
-    TaskId,
     Tick,
 )
 from fibflow.schedule import Schedule
 from fibflow.store.clock import EPOCH, to_datetime
 from fibflow.store.database import Session, read, write
-from fibflow.store.enqueue import Tickage, insert_tasks
 from fibflow.store.paging import page, paging
 from fibflow.store.pausing import Pausable, set_paused
-from fibflow.store.tables import cron_task, cron_tick, task, task_type
+from fibflow.store.tables import cron_task, cron_tick, task_type
 from fibflow.store.tasktypes import option_columns, options_of
 
 log = logger(__name__)
-
-TRIED_AGAIN_AFTER = 60 * SECOND
-"""A row that could not be decided is due again after so long."""
 
 Row = Mapping[str, Any]
 E_ = TypeVar("E_", bound=StrEnum)
@@ -260,90 +245,3 @@ def _tick(name: str, row: sa.Row[Any]) -> Tick:
         count=row._mapping["count"],
         decided_at=to_datetime(row.decided_at) or EPOCH,
     )
-
-
-# ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@write
-def decide_ticks(session: Session, limit: int = 100) -> int:
-    """Decide what is due of at most `limit` cron tasks of the namespace that nobody else is deciding; how many."""
-    moment = session.now()
-    due = _due(session, moment, limit)
-    for row in due:
-        try:
-            with session.savepoint():
-                _decide(session, row, moment)
-        except (FibflowError, sa.exc.IntegrityError, sa.exc.DataError) as error:
-            session.after(
-                log.error,
-                "cron_not_decided",
-                cron=row["name"],
-                namespace=session.namespace,
-                error=str(getattr(error, "orig", error)),
-            )
-            _advance(session, row, row["decided_through"], moment + TRIED_AGAIN_AFTER)
-    return len(due)
-
-
-def _due(session: Session, moment: int, limit: int) -> Sequence[Row]:
-    query = (
-        sa.select(cron_task, task_type.c.name.label("type"))
-        .outerjoin(task_type, task_type.c.id == cron_task.c.type_id)
-        .where(cron_task.c.namespace == session.namespace, cron_task.c.next_at <= moment)
-        .where(~cron_task.c.paused, ~cron_task.c.suspended)
-        .order_by(cron_task.c.next_at, cron_task.c.id)
-        .limit(limit)
-        .with_for_update(of=cron_task, skip_locked=True)
-    )
-    return [dict(row) for row in session.connection.execute(query).mappings()]
-
-
-def _decide(session: Session, row: Row, moment: int) -> None:
-    """One cron task: its tasks, its ticks, and how far it is decided now."""
-    if row["type"] is None:
-        raise UnknownTaskType(f"with id {row['type_id']}", session.namespace)
-    schedule = Schedule.parse(row["schedule"])
-    overlap = ConcurrencyPolicy(row["concurrency_policy"])
-    active = _active(session, row["id"]) if overlap is ConcurrencyPolicy.FORBID else 0
-    missed = MissedRunPolicy(row["missed_run_policy"])
-    decision = deciding.decide(row["decided_through"], moment, schedule, missed, overlap, active)
-    records = [_record(session, row, tick, moment) for tick in decision.ticks]
-    if records:
-        session.connection.execute(sa.insert(cron_tick).values(records))
-        session.after(
-            log.debug,
-            "cron_decided",
-            cron=row["name"],
-            ticks=len(records),
-            tasks=[r["task_id"] for r in records if r["task_id"]],
-        )
-    _advance(session, row, decision.decided_through, schedule.next_after(decision.decided_through))
-
-
-def _active(session: Session, cron_id: int) -> int:
-    """The cron task's ticks that are not final: all that are in the hot table."""
-    query = sa.select(sa.func.count()).select_from(task).where(task.c.cron_id == cron_id)
-    return int(session.connection.execute(query).scalar_one())
-
-
-def _record(session: Session, row: Row, tick: deciding.Tick | deciding.SkippedRange, moment: int) -> dict[str, Any]:
-    record = {"cron_id": row["id"], "decided_at": moment, "task_id": None}
-    if isinstance(tick, deciding.SkippedRange):
-        missed = {"tick": tick.first, "through": tick.last, "count": tick.count}
-        return record | missed | {"decision": "skip", "reason": tick.reason}
-    record |= {"tick": tick.instant, "through": tick.instant, "count": 1}
-    if tick.reason is not None:
-        return record | {"decision": "skip", "reason": tick.reason}
-    return record | {"decision": "run", "reason": None, "task_id": _run(session, row, tick.instant)}
-
-
-def _run(session: Session, row: Row, instant: int) -> TaskId:
-    """The task of an instant, due now; enqueueing it tells the workers."""
-    new = NewTask(row["type"], encoding.decode(row["payload"]), row["tag"], options=options_of(row))
-    return insert_tasks(session, [new], tickage=Tickage(row["id"], instant))[0]
-
-
-def _advance(session: Session, row: Row, decided_through: int, next_at: int) -> None:
-    change = sa.update(cron_task).where(cron_task.c.id == row["id"])
-    session.connection.execute(change.values(decided_through=decided_through, next_at=next_at))
