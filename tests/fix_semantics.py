@@ -22,7 +22,7 @@ from fibflow import App, Client, Outcome, Status
 from fibflow.errors import LeaseLost
 from fibflow.lifecycle import Facts, Next, ended
 from fibflow.model import FINAL, Task, TaskId
-from fibflow.model import Worker as WorkerRow
+from fibflow.records import Worker as WorkerRow
 from fibflow.store import claim, leases, settle
 from fibflow.store.database import Database, Session, write
 from fibflow.store.ending import Ending

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fibflow.model import Attempt, Event, EventType, Outcome, Status, Task, Tick, Worker, WorkerId
+from fibflow.model import Attempt, Event, EventType, Outcome, Status, Task, WorkerId
+from fibflow.records import Tick, Worker
 from inventory import Report
 
 PERIOD = timedelta(seconds=2)

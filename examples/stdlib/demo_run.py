@@ -18,7 +18,8 @@ from demo_dev import Dev
 from demo_screen import REMARKABLE, Screen
 from fibflow import Client
 from fibflow.errors import DatabaseUnavailable, SchemaMismatch, UnknownTaskType
-from fibflow.model import FINAL, Event, EventType, Status, Task, TaskId, Tick, Worker
+from fibflow.model import FINAL, Event, EventType, Status, Task, TaskId
+from fibflow.records import Tick, Worker
 
 POLL = 0.2
 TICKS = 4

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from demo_claims import Claim, Recovery
-from fibflow.model import Event, EventType, Task, TaskId, Tick
+from fibflow.model import Event, EventType, Task, TaskId
+from fibflow.records import Tick
 from inventory import Report
 
 REMARKABLE = {

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from demo_claims import Findings, History, Kill, Recovery, claims, recoveries
-from fibflow.model import Attempt, Event, EventType, Outcome, Status, Task, Tick, Worker
+from fibflow.model import Attempt, Event, EventType, Outcome, Status, Task
+from fibflow.records import Tick, Worker
 from inventory import Report
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

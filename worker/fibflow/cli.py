@@ -21,7 +21,8 @@ from fibflow.cli_cron import cron
 from fibflow.cli_program import Place, connected, did, located, reading, run
 from fibflow.errors import InvalidInput
 from fibflow.logs import LEVELS, configure
-from fibflow.model import FINAL, Json, Outcome, Page, Status
+from fibflow.model import FINAL, Json, Outcome, Status
+from fibflow.records import Page
 
 T = TypeVar("T")
 TASK_ID = click.IntRange(1, (1 << 63) - 1)

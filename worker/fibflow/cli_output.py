@@ -20,7 +20,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from fibflow.errors import last_line
-from fibflow.model import Attempt, CronTask, Event, Page, Task, TaskType, Worker
+from fibflow.model import Attempt, Event, Task
+from fibflow.records import CronTask, Page, TaskType, Worker
 
 WIDE = 200
 """Columns of a table that no terminal shows."""

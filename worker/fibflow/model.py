@@ -1,16 +1,16 @@
-"""The nouns: statuses, outcomes, events, and the rows as values. No I/O, no clock, no SQL.
+"""The nouns: statuses, outcomes, events, and tasks as values. No I/O, no clock, no SQL.
 
 Ids are integers that rise and are never used twice. An attempt's number is also its fence.
-What may follow what is in lifecycle.py.
+What may follow what is in lifecycle.py; what is around tasks is in records.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, NewType, TypeVar
+from typing import Any, NewType
 
 TaskId = NewType("TaskId", int)
 WorkerId = NewType("WorkerId", int)
@@ -225,91 +225,3 @@ class Event:
     time: datetime
     message: str | None
     metadata: Mapping[str, Json] | None
-
-
-@dataclass(frozen=True, slots=True)
-class TaskType:
-    """What a task is an instance of: its name, and what its tasks inherit."""
-
-    id: int
-    namespace: str
-    name: str
-    source: str
-    description: str | None
-    options: Options
-    max_concurrent_tasks: int | None
-    paused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CronTask:
-    """A task type on a schedule."""
-
-    id: int
-    namespace: str
-    name: str
-    type: str
-    schedule: str
-    payload: Json
-    tag: str | None
-    options: Options
-    missed_run_policy: MissedRunPolicy
-    concurrency_policy: ConcurrencyPolicy
-    pause_on_failure: bool
-    suspended: bool
-    paused: bool
-    paused_reason: str | None
-    decided_through: datetime
-    next_at: datetime
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """How one instant of a cron task was decided, or a run of instants that were missed together."""
-
-    cron: str
-    instant: datetime
-    through: datetime
-    decision: str
-    reason: str | None
-    task_id: TaskId | None
-    count: int | None
-    decided_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """One process that claims tasks, or claimed them once."""
-
-    id: WorkerId
-    namespace: str
-    pod_id: str | None
-    host: str
-    pid: int
-    status: WorkerStatus
-    slots: int
-    paused: bool
-    registered_at: datetime
-    renewed_at: datetime
-    expires_at: datetime
-    ended_at: datetime | None
-    ended_by: WorkerId | None
-    running: int
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """A part of an ordered list, and how long the whole of it is."""
-
-    items: Sequence[T]
-    total: int
-    limit: int | None
-    offset: int
-
-    @property
-    def has_more(self) -> bool:
-        return self.offset + len(self.items) < self.total

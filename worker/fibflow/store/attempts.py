@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from fibflow.errors import InvalidInput, NotFound
-from fibflow.model import Attempt, Outcome, Page, TaskId, WorkerId
+from fibflow.model import Attempt, Outcome, TaskId, WorkerId
+from fibflow.records import Page
 from fibflow.store.clock import to_datetime
 from fibflow.store.database import Session, read
 from fibflow.store.paging import (

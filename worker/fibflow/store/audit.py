@@ -26,7 +26,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fibflow.model import Attempt, Event, EventType, Page, Status, Task, TaskId, WorkerId
+from fibflow.model import Attempt, Event, EventType, Status, Task, TaskId, WorkerId
+from fibflow.records import Page
 from fibflow.store import snapshot
 from fibflow.store.attempts import Scope, attempts, scope
 from fibflow.store.database import Session, read

@@ -17,15 +17,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from fibflow import encoding
 from fibflow.errors import InvalidInput, NotFound, UnknownTaskType
 from fibflow.logs import logger
-from fibflow.model import (
-    ConcurrencyPolicy,
-    CronTask,
-    Json,
-    MissedRunPolicy,
-    Options,
-    Page,
-    Tick,
-)
+from fibflow.model import ConcurrencyPolicy, Json, MissedRunPolicy, Options
+from fibflow.records import CronTask, Page, Tick
 from fibflow.schedule import Schedule
 from fibflow.store.clock import EPOCH, to_datetime
 from fibflow.store.database import Session, read, write

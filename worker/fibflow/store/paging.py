@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
-from fibflow.model import Page
+from fibflow.records import Page
 from fibflow.store.clock import from_datetime
 from fibflow.store.database import Session
 

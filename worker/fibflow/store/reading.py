@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.errors import NotFound
-from fibflow.model import Child, Outcome, Page, Status, Task, TaskId, Worker, WorkerId, WorkerStatus
+from fibflow.model import Child, Outcome, Status, Task, TaskId, WorkerId, WorkerStatus
+from fibflow.records import Page, Worker
 from fibflow.store import snapshot
 from fibflow.store.clock import to_datetime
 from fibflow.store.database import Session, read

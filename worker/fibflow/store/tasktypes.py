@@ -17,7 +17,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from fibflow import encoding
 from fibflow.errors import NotFound, UnknownTaskType
 from fibflow.logs import logger
-from fibflow.model import Options, TaskType
+from fibflow.model import Options
+from fibflow.records import TaskType
 from fibflow.store.clock import micros, seconds
 from fibflow.store.database import Session, read, write
 from fibflow.store.pausing import Pausable, set_paused
