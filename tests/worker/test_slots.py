@@ -38,8 +38,8 @@ def test_attempts_that_are_lost_before_their_first_step_leave_their_slots(workpl
 
     async def start_and_lose():
         again = attempt.claimed._replace(attempt=attempt.claimed.attempt + 1)
-        worker._start(again)
-        worker._stop_attempt((task_id, again.attempt), "lease_lost")
+        worker._attempts.start(again)
+        worker._attempts.stop((task_id, again.attempt), "lease_lost")
         return len(worker._slots.lingering)
 
     assert workplace.within(start_and_lose()) == 1
@@ -79,11 +79,11 @@ def test_handlers_hear_that_the_lease_could_not_be_renewed_and_that_it_was(workp
     worker = workplace.start(serving(listening=listening), heartbeat_interval=100)
     task_id = workplace.client.enqueue("listening")
     until(lambda: worker._slots.running)
-    valid_until, worker._heartbeat.valid_until = worker._heartbeat.valid_until, time.monotonic()
-    workplace.tell(worker._watch_lease)
+    valid_until, worker._tenure.heartbeat.valid_until = worker._tenure.heartbeat.valid_until, time.monotonic()
+    workplace.tell(worker._tenure.watch)
     assert heard.wait(15)
-    worker._heartbeat.valid_until = valid_until
-    workplace.tell(lambda: worker._beaten(False))
+    worker._tenure.heartbeat.valid_until = valid_until
+    workplace.tell(lambda: worker._tenure.beaten(False))
     assert again.wait(15)
     over.set()
     assert workplace.ended(task_id).result == "out_of_touch"

@@ -46,7 +46,9 @@ LOCK_WAIT = 0.5
 class Lease(Protocol):
     """The right to hold tasks, as a turn sees it."""
 
-    worker_id: int
+    @property
+    def worker_id(self) -> int:
+        """Under which it holds them now."""
 
     @property
     def writes(self) -> bool:
