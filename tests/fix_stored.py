@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from fibflow.store import tables
-from fibflow.store.database import NOW, Database, Session, write
+from fibflow.store.database import Database, Session, write
+from fibflow.store.session import NOW
 
 NOW_FUNCTION = """
 CREATE OR REPLACE FUNCTION fibflow.fibflow_now() RETURNS bigint LANGUAGE sql STABLE AS $$

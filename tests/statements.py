@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fibflow.store.database import Session, in_words
+from fibflow.store.session import Session, in_words
 
 Seen = Callable[[sa.Connection, str], None]
 

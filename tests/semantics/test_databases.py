@@ -16,7 +16,8 @@ import fibflow
 from fibflow import AsyncClient, Client, Status
 from fibflow.errors import DatabaseUnavailable, InvalidInput, SchemaMismatch
 from fibflow.store import tables
-from fibflow.store.database import Database, Session, parse_url, read, write
+from fibflow.store.address import parse_url
+from fibflow.store.database import Database, Session, read, write
 from fibflow.store.migrate import check_schema, newest
 from fibflow.store.tasktypes import Declaration
 

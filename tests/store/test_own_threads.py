@@ -8,7 +8,8 @@ from contextvars import ContextVar
 import pytest
 import sqlalchemy as sa
 
-from fibflow.store.database import Database, Session, parse_url
+from fibflow.store.address import parse_url
+from fibflow.store.database import Database, Session
 from fibflow.store.opening import opened
 
 ASKED_BY: ContextVar[str] = ContextVar("asked_by")
@@ -69,3 +70,14 @@ def test_a_call_keeps_the_context_of_who_awaits_it(threaded):
             await threaded.aclose()
 
     assert asyncio.run(ask()) == "a test"
+
+
+def test_a_call_that_is_not_to_be_repeated_uses_the_same_connections(threaded):
+    async def ask():
+        try:
+            return await threaded.once(Session.now)
+        finally:
+            await threaded.aclose()
+
+    assert asyncio.run(ask()) > 0
+    assert "async_engine" not in vars(threaded)

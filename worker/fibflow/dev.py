@@ -21,7 +21,8 @@ from fibflow import resources
 from fibflow.errors import FibflowError, InvalidInput
 from fibflow.pods import Pod, Pods
 from fibflow.resource_values import Manifests, WorkerPoolResource
-from fibflow.store.database import Database, parse_url, sqlite_path
+from fibflow.store.address import parse_url, sqlite_path
+from fibflow.store.database import Database
 from fibflow.store.sqlite_file import check_place
 
 TURN = 0.05

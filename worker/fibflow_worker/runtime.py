@@ -16,8 +16,8 @@ from enum import StrEnum
 from fibflow.app import App
 from fibflow.errors import FibflowError
 from fibflow.store.database import Database
-from fibflow.store.enqueue import CHANNEL
 from fibflow.store.listen import Listener
+from fibflow.store.notices import CHANNEL
 from fibflow_worker.attempts import Attempts
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.maintenance import Maintenance

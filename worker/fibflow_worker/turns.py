@@ -25,7 +25,7 @@ from fibflow.errors import DatabaseError, OutcomeUnknown
 from fibflow.logs import logger
 from fibflow.store.claim import Claimed, Lane
 from fibflow.store.database import Database
-from fibflow.store.enqueue import WAKE_INTERVAL
+from fibflow.store.notices import WAKE_INTERVAL
 from fibflow_worker.execution import Result
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.settling import Settling

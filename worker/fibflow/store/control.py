@@ -17,9 +17,9 @@ from fibflow.logs import logger
 from fibflow.model import Outcome, Status
 from fibflow.store.database import Session, write
 from fibflow.store.ending import SHARED, Ending, Row
-from fibflow.store.enqueue import wake
 from fibflow.store.finish import count_off, finish
 from fibflow.store.notes import BETWEEN, ENDS, Note, stored_note
+from fibflow.store.notices import wake
 from fibflow.store.paging import identity
 from fibflow.store.settle import START_OVER, due, end_attempts
 from fibflow.store.tables import event, task, task_final, task_type

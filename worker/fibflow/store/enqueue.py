@@ -21,19 +21,14 @@ from fibflow.model import DEFAULT_PRIORITY, NewTask, Options, TaskId
 from fibflow.store.batch import rows, values
 from fibflow.store.clock import from_datetime, micros, now
 from fibflow.store.database import Session, statement, write
+from fibflow.store.notices import CHANNEL, WAKE_INTERVAL
 from fibflow.store.tables import task, task_type
 from fibflow.store.tasktypes import option_columns
 
 log = logger(__name__)
 
-CHANNEL = "fibflow"
-"""What workers LISTEN to; the payload is a task type's id, or `w` and the id of a worker that lost an attempt."""
-
 CHUNK = 5000
 """Payloads in one statement."""
-
-WAKE_INTERVAL = 0.005
-"""Seconds in which one process tells of one type once; a worker that was told looks again a little later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +256,3 @@ def _told(type_id: sa.ColumnElement[int]) -> sa.ColumnElement[Any]:
     """The workers are told of a type, if this process may tell of it now."""
     told = sa.func.pg_notify(CHANNEL, sa.cast(type_id, sa.Text))
     return sa.case((sa.bindparam("wake", type_=sa.Boolean), told))
-
-
-def wake(session: Session, payload: str) -> None:
-    """Tell workers something when this transaction commits (PostgreSQL; SQLite's workers poll)."""
-    if session.postgresql:
-        session.connection.execute(sa.select(sa.func.pg_notify(CHANNEL, payload)))

@@ -24,8 +24,8 @@ from fibflow.store.batch import array, integers
 from fibflow.store.cron import pause_after_failure
 from fibflow.store.database import Session
 from fibflow.store.ending import SHARED, Ending, Key
-from fibflow.store.enqueue import wake
 from fibflow.store.notes import BETWEEN, Note, stored_note
+from fibflow.store.notices import wake
 from fibflow.store.tables import event, task, task_final
 
 SET = {

@@ -20,7 +20,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from fibflow.errors import SchemaMismatch
-from fibflow.store.database import Database, Session, read, shown, write
+from fibflow.store.address import shown
+from fibflow.store.database import Database, Session, read, write
 from fibflow.store.tables import schema_version
 from fibflow.version import __version__
 

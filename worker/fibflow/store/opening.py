@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
+from fibflow.store.address import WAY_OUT
 from fibflow.store.clock import Clock
-from fibflow.store.database import WAY_OUT, Database, Verb
+from fibflow.store.database import Database, Verb
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,6 +77,10 @@ class Borrowed(Database):
         if self._awaits:
             return await super().run(verb, *args, **kwargs)
         return await self.in_a_thread(partial(self.call, verb, *args, **kwargs))
+
+    async def once(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `run`, unless the engine is async."""
+        return await (super().once if self._awaits else self.run)(verb, *args, **kwargs)
 
     def close(self) -> None:
         """Its maker closes the engine; beside an async one there may be one of our own for threads."""

@@ -25,10 +25,10 @@ from fibflow.store import claim
 from fibflow.store.clock import micros
 from fibflow.store.database import Session, write
 from fibflow.store.ending import Ending, Key, Row, final_row
-from fibflow.store.enqueue import wake
 from fibflow.store.finish import Awaited, complete_owned, count_off, finish
 from fibflow.store.held import unheld
 from fibflow.store.notes import stored_note
+from fibflow.store.notices import wake
 from fibflow.store.stale import record_stale
 from fibflow.store.tables import attempt, event, task, worker
 

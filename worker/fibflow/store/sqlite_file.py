@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fibflow.errors import InvalidInput
-from fibflow.store.database import parse_url, sqlite_path
+from fibflow.store.address import parse_url, sqlite_path
 
 MAGIC = b"SQLite format 3\0"
 

@@ -1,0 +1,43 @@
+"""What a driver's error means for the caller: to be repeated, unknown, not there, refused, or as it is. Pure."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from fibflow.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown, SchemaMismatch
+from fibflow.store.address import shown
+from fibflow.store.repeats import Transient
+
+DEADLOCK_OR_SERIALIZATION = frozenset({"40001", "40P01", "55P03"})
+UNDEFINED_TABLE_OR_SCHEMA = frozenset({"42P01", "3F000", "42883", "42703"})
+
+
+FAULTS = (DBAPIError, PoolTimeout, UnicodeError, OverflowError)
+"""What a driver or the pool may raise; the last two are values that no column holds."""
+
+
+def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:
+    """What a driver's error means for the caller: to be repeated, unknown, not there, or as it is."""
+    if isinstance(error, PoolTimeout):
+        return DatabaseUnavailable(f"{shown(url)} is not available: all connections of this program are in use")
+    if not isinstance(error, DBAPIError):
+        return DatabaseError(f"{shown(url)} refused: {_line(str(error))}")
+    code = getattr(error.orig, "sqlstate", None)
+    text = str(error.orig)
+    registered_meanwhile = code == "23505" and "worker_identity" in text
+    if code in DEADLOCK_OR_SERIALIZATION or registered_meanwhile or "database is locked" in text:
+        return Transient(text)
+    if code in UNDEFINED_TABLE_OR_SCHEMA or "no such table" in text or "no such column" in text:
+        return SchemaMismatch(f"{shown(url)} lacks fibflow's tables or has older ones: run `fibflow migrate` ({_line(text)})")
+    answered = code is not None or url.get_backend_name() != "postgresql"
+    if committing and not answered and (error.connection_invalidated or isinstance(error, OperationalError)):
+        return OutcomeUnknown(f"the connection broke while the answer was awaited: {_line(text)}")
+    if error.connection_invalidated or isinstance(error, OperationalError):
+        return DatabaseUnavailable(f"{shown(url)} is not available: {_line(text)}")
+    return DatabaseError(f"{shown(url)} refused: {_line(text)}")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]
