@@ -63,10 +63,12 @@ class Worker:
         self.app, self.database, self.settings = app, database, settings or Settings()
         self.state = State.INIT
         self.worker_id = 0
+        self.turned_at = time.monotonic()
+        self._began = time.time_ns() // 1000
         self.paused = False
         self._paused_from_outside = False
         self._slots = Slots(self.settings.slots)
-        self._lanes = Lanes(app, database, self._slots)
+        self._lanes = Lanes(app, database, self._slots, self.settings.pool)
         self._turns = Turns(database, self._slots, self._lanes, self, self._start)
         self._maintenance = Maintenance(
             database, self.settings, self._slots, self._lanes, self._turns, self, self._stop_attempt
@@ -92,7 +94,7 @@ class Worker:
         await self._lanes.refresh()
         await self._register()
         self.state = State.RUNNING
-        loops = [*self._turns.loops(), *self._maintenance.loops(), self._come_back(), self._told_to_stop()]
+        loops = [*self._turns.loops(), *self._maintenance.loops(), self._come_back(), self._told_to_stop(), self._turn()]
         if self.database.postgresql:
             loops.append(Listener(self.database.url, CHANNEL, self._heard).run())
         self._loops = [asyncio.create_task(loop) for loop in loops]
@@ -106,6 +108,12 @@ class Worker:
 
     async def _told_to_stop(self) -> None:
         await self._stopping.wait()
+
+    async def _turn(self) -> None:
+        """Note that the event loop turns, for whoever asks how it goes."""
+        while True:
+            self.turned_at = time.monotonic()
+            await asyncio.sleep(1)
 
     def stop(self) -> None:
         """Stop claiming and let what runs finish within the drain time; asked again, do not wait for it."""
@@ -124,6 +132,16 @@ class Worker:
         self.paused = False
         if self.state is State.RUNNING:
             self._turns.work_announced()
+
+    @property
+    def lost(self) -> bool:
+        """Whether others have taken over, and it has not come back yet."""
+        return self._lost
+
+    @property
+    def heart(self) -> Heartbeat | None:
+        """What renews the lease; None before it has registered."""
+        return self._heartbeat
 
     @property
     def writes(self) -> bool:
@@ -154,18 +172,24 @@ class Worker:
         self.worker_id = await self.database.run(
             leases.register,
             pod_id=self.settings.pod_id,
-            host=socket.gethostname(),
+            host=os.environ.get("FIBFLOW_NODE") or socket.gethostname(),
             pid=os.getpid(),
             slots=self.settings.slots,
             lease=self.settings.lease,
             recover=self.settings.recover_running_tasks,
             supersede=supersede,
+            origin=self._origin(),
         )
         self._lost = False
         self._tell_now = partial(self._tell, self.worker_id)
         self._tell_soon = partial(self._tell_async, self.worker_id)
         self._beat(sent)
         log.info("worker_registered", worker_id=self.worker_id, pod_id=self.settings.pod_id)
+
+    def _origin(self) -> leases.Origin:
+        settings = self.settings
+        handlers = tuple(handler.declaration.name for handler in self.app.handlers.values())
+        return leases.Origin(settings.pod_uid, settings.pool, self._began, settings.heartbeat_interval, handlers)
 
     def _beat(self, sent: float) -> None:
         """Start the heartbeat of this registration, which was sent at `sent` (monotonic)."""
