@@ -47,8 +47,19 @@ def reap_former(session: Session, lead: Lead, pod_uid: str, ended_at: int) -> li
 def reap_silent(session: Session, lead: Lead, pod_uids: Collection[str]) -> list[int]:
     """The nodes of these pods do not answer. Raises LeadLost."""
     check_lead(session, lead)
-    silent = worker.c.renewed_at + 2 * worker.c.heartbeat < now()
-    return reap_those(session, sa.and_(worker.c.pod_uid.in_(sorted(pod_uids)), silent))
+    return reap_those(session, _silent(pod_uids))
+
+
+@read
+def silent_pods(session: Session, pod_uids: Collection[str]) -> bool:
+    """Whether `reap_silent` would reap anything of these."""
+    found = sa.and_(worker.c.status == sa.text("'active'"), _silent(pod_uids))
+    return session.connection.execute(sa.select(worker.c.id).where(found).limit(1)).first() is not None
+
+
+def _silent(pod_uids: Collection[str]) -> sa.ColumnElement[bool]:
+    missed_two = worker.c.renewed_at + 2 * worker.c.heartbeat < now()
+    return sa.and_(worker.c.pod_uid.in_(sorted(pod_uids)), missed_two)
 
 
 @dataclass(frozen=True, slots=True)
