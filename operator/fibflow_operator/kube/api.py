@@ -101,7 +101,7 @@ class Api:
             answer = self._send("GET", path, query, None, timeout)
             if answer.status >= 400:
                 raise _refused(answer.status, answer.headers or {}, json.loads(answer.read() or b"null"))
-            yield from _lines(answer)
+            yield from _lines(answer.response)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise ApiUnavailable(one_line(error)[:300]) from error
 
@@ -133,10 +133,10 @@ class Api:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _lines(answer: Any) -> Iterator[bytes]:
+def _lines(answer: urllib3.HTTPResponse) -> Iterator[bytes]:
     rest = b""
     try:
-        for piece in answer.stream(65536):
+        for piece in answer.stream(65536, decode_content=True):
             *whole, rest = (rest + piece).split(b"\n")
             yield from filter(None, whole)
     finally:

@@ -10,9 +10,10 @@ app = App()
 
 @app.task("work")
 async def work(ctx, payload):
-    """Wait; then say where."""
-    held = bytearray(int((payload or {}).get("mebibytes", 0)) << 20)
-    await asyncio.sleep((payload or {}).get("seconds", 0))
+    """Hold memory at the first attempt, and wait."""
+    said = payload or {}
+    held = bytearray(said.get("mebibytes_at_first", 0) << 20 if ctx.fence == 1 else 0)
+    await asyncio.sleep(said.get("seconds", 0))
     return {"held": len(held)}
 
 
