@@ -23,6 +23,7 @@ class Type(StrEnum):
     PAUSED = "Paused"
     SCHEDULED = "Scheduled"
     PROGRESSING = "Progressing"
+    SCALING_ACTIVE = "ScalingActive"
 
 
 class Reason(StrEnum):
@@ -49,6 +50,9 @@ class Reason(StrEnum):
     WORKERS_STARTING = "WorkersStarting"
     ROLLED_OUT = "RolledOut"
     STUCK = "Stuck"
+    BACKLOG_DECIDES = "BacklogDecides"
+    REPLICAS_DECIDE = "ReplicasDecide"
+    NO_SIGNAL = "NoSignal"
     STORED = "Stored"
     LAST_GOOD = "LastGoodInForce"
     NOTHING_STORED = "NothingStored"
@@ -159,6 +163,17 @@ REASONS = (
     Meaning(Type.PROGRESSING, True, Reason.WORKERS_STARTING, "Workers are being started or replaced.", "–"),
     Meaning(Type.PROGRESSING, False, Reason.ROLLED_OUT, "All workers are there, and of the newest spec.", "–"),
     Meaning(Type.PROGRESSING, False, Reason.STUCK, "It does not go on as it is.", "See Ready."),
+    Meaning(
+        Type.SCALING_ACTIVE, True, Reason.BACKLOG_DECIDES, "What waits and comes in decides how many workers there are.", "–"
+    ),
+    Meaning(Type.SCALING_ACTIVE, False, Reason.REPLICAS_DECIDE, "spec.replicas decides, and who writes it.", "–"),
+    Meaning(
+        Type.SCALING_ACTIVE,
+        False,
+        Reason.NO_SIGNAL,
+        "What waits cannot be read; the number of workers stays as it is.",
+        "Start the database.",
+    ),
     Meaning(Type.READY, False, Reason.REFUSED, "The database refused the row.", "Correct what the message names."),
     Meaning(
         Type.READY, False, Reason.DATABASE_UNAVAILABLE, "The spec could not be stored yet; it is tried again.", "Look at it."

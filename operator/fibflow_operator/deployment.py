@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from fibflow.scaling import Policy
 from fibflow.store.synced import Name
 from fibflow_operator.world import GROUP, VERSION, Key, Kind, Resource
 from fibflow_operator.yard import DIGEST, POOL, Deployment, contains
@@ -65,8 +66,10 @@ class Fleet:
         return int(self.spec.get("slots", 10))
 
     @property
-    def replicas(self) -> int:
-        return int(self.spec.get("replicas", 1))
+    def replicas(self) -> int | None:
+        """How many its spec asks for; None where the backlog decides."""
+        scaled = self.spec.get("scaling", {}).get("policy") == Policy.BACKLOG
+        return None if scaled else int(self.spec.get("replicas", 1))
 
 
 def fleet_of(resource: Resource) -> Fleet:

@@ -19,6 +19,8 @@ from prometheus_client import Counter, Gauge
 
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
+from fibflow.store.enqueue import CHANNEL
+from fibflow.store.listen import Listener
 from fibflow.store.synced import cancel_deleted
 from fibflow_operator.comparison import Glance, Lists, listed
 from fibflow_operator.kube.api import ApiFailure
@@ -99,6 +101,8 @@ class Leading:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.tending.tend_pods())
             group.create_task(self.tending.tend_workers())
+            group.create_task(self.tending.scale())
+            group.create_task(Listener(self.writer.database.url, CHANNEL, self.tending.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
             group.create_task(_repeated(self.look, self.periods.look))
             for _ in range(ROW_WORKERS):

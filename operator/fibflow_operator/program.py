@@ -74,6 +74,9 @@ class ThroughApi:
     async def scale(self, place: Name, replicas: int) -> None:
         await self.api.run(workloads.scale, self.api, place, replicas)
 
+    async def cost(self, pod: Name, cost: str | None) -> None:
+        await self.api.run(workloads.cost, self.api, pod, cost)
+
 
 @dataclass(slots=True)
 class Told:

@@ -6,7 +6,7 @@ trouble, a handler that is missing, workers that are still starting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fibflow.errors import shown
@@ -53,6 +53,15 @@ def progressing(found: Finding) -> Finding:
     if found.reason is Reason.WORKERS_STARTING:
         return Finding(Type.PROGRESSING, True, Reason.WORKERS_STARTING, found.message)
     return Finding(Type.PROGRESSING, False, Reason.STUCK, found.message)
+
+
+def scaling_active(scaled: bool, decided: Mapping[str, Any] | None) -> Finding:
+    """Who decides how many workers there are."""
+    if not scaled:
+        return Finding(Type.SCALING_ACTIVE, False, Reason.REPLICAS_DECIDE, "spec.replicas decides")
+    if decided is not None and decided["reason"] == "NoSignal":
+        return Finding(Type.SCALING_ACTIVE, False, Reason.NO_SIGNAL, "what waits cannot be read; nothing changes meanwhile")
+    return Finding(Type.SCALING_ACTIVE, True, Reason.BACKLOG_DECIDES, "what waits and comes in decides")
 
 
 def counts(pool: str, seen: Deployment | None, figures: PoolFigures) -> dict[str, Any]:

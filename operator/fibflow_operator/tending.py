@@ -9,19 +9,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from fibflow.errors import DatabaseError, LeadLost, one_line
 from fibflow.logs import logger
+from fibflow.store.demand import Demand, advance, demands, namespaces_behind
 from fibflow.store.lost_pods import PodRow
+from fibflow.store.synced import Name
+from fibflow_operator.deployment import Fleet, fleet_of
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.pods import Pod, pod
 from fibflow_operator.queue import Queue
-from fibflow_operator.reconcile import pods, workers
+from fibflow_operator.reconcile import pods, scaling, workers
 from fibflow_operator.reconcile.pods import Ward
+from fibflow_operator.reconcile.scaling import Scaling
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.workers import Hands
 from fibflow_operator.world import Key, Kind
@@ -32,6 +37,8 @@ WORKERS_AT_ONCE = 16
 PODS_AT_ONCE = 64
 SOON = 0.5
 """Seconds until a pod that leaves or is silent is looked at again."""
+SCALE_EVERY, SCALE_AT_MOST = 1.0, 0.1
+"""Seconds between two decisions while nothing is heard, and at the least."""
 LATER = 10.0
 """Seconds, at least, until a Deployment is tried again that was refused."""
 
@@ -46,6 +53,8 @@ class Tending:
     workers: Queue[Key] = field(default_factory=Queue)
     pods: Queue[str] = field(default_factory=Queue)
     ward: Ward = field(default_factory=Ward)
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    scaling: Scaling = field(default_factory=Scaling)
     holders: deque[tuple[float, set[PodRow]]] = field(default_factory=partial(deque, maxlen=60))
     """Who held a lease, and when that had been read (monotonic seconds): who held one before a list was begun, and is not
     in it, has gone without being seen to. The first is read before anything is followed."""
@@ -135,6 +144,50 @@ class Tending:
             self.pods.done(uid)
             if again:
                 self.pods.add_after(uid, SOON)
+
+    async def scale(self) -> None:
+        """Scale what the backlog scales, every second and whenever work is told of, until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
+            self.work.clear()
+            fleets = [fleet for key in self.scene.world.keys(Kind.WORKER_POOL) if (fleet := self._scaled(key)) is not None]
+            if fleets:
+                await self._scale(fleets)
+                await asyncio.sleep(SCALE_AT_MOST)
+
+    def heard(self, told: str) -> None:
+        """There is new work of some type, or may be."""
+        if not told.startswith("w"):
+            self.work.set()
+
+    def _scaled(self, key: Key) -> Fleet | None:
+        resource, standing = self.scene.world.get(key), self.scene.standings.get(key)
+        if resource is None or standing is None or standing.refusal is not None or key in self.scene.refused:
+            return None
+        fleet = fleet_of(resource)
+        return fleet if fleet.replicas is None else None
+
+    async def _scale(self, fleets: Sequence[Fleet]) -> None:
+        demands = await self._demands(sorted({fleet.key.namespace for fleet in fleets}))
+        for fleet in fleets:
+            try:
+                if await scaling.scale(self.scene, self.hands, self.scaling, fleet, demands):
+                    self.changed([fleet.key])
+            except Exception as error:
+                known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
+                (log.warning if known else log.exception)("not_scaled", name=fleet.key.name, error=one_line(error))
+
+    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand] | None:
+        """What is asked for; None if that cannot be known now."""
+        try:
+            for namespace in await self.scene.database.run(namespaces_behind):
+                await self.scene.writer.write(advance, namespace)
+            found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces)
+        except (DatabaseError, LeadLost) as error:
+            log.warning("demand_not_read", error=one_line(error))
+            return None
+        return found
 
     async def remember(self) -> None:
         """Note who holds a lease now. Raises DatabaseError."""

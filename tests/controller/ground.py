@@ -43,6 +43,9 @@ class Ground:
         now = self.deployments[place]
         self._put(place, {**now, "spec": {**now["spec"], "replicas": replicas}})
 
+    async def cost(self, pod: Name, cost: str | None) -> None:
+        self.done.append(f"cost {pod.name} {cost}")
+
     def _put(self, place: Name, raw: dict[str, Any]) -> None:
         metadata = raw["metadata"]
         more = {"resourceVersion": str(int(metadata["resourceVersion"]) + 1), "generation": metadata["generation"] + 1}

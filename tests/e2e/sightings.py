@@ -26,6 +26,7 @@ class Sighting:
     at: float
     type: str
     pod: dict[str, Any]
+    """The object, be it a pod or another."""
 
     @property
     def name(self) -> str:
@@ -34,6 +35,16 @@ class Sighting:
     @property
     def uid(self) -> str:
         return str(self.pod["metadata"]["uid"])
+
+    @property
+    def replicas(self) -> int:
+        """Of a Deployment or a pool: how many are asked for."""
+        return int(self.pod["spec"]["replicas"])
+
+    @property
+    def ready(self) -> bool:
+        conditions = self.pod["status"].get("conditions", [])
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
     @property
     def phase(self) -> str:
@@ -78,12 +89,15 @@ class Sightings:
         return found
 
 
+PODS, DEPLOYMENTS, POOLS = "/api/v1/{}/pods", "/apis/apps/v1/{}/deployments", "/apis/fibflow.dev/v1alpha1/{}/workerpools"
+
+
 @contextmanager
-def sightings(cluster: Access, namespace: str) -> Iterator[Sightings]:
-    """A watch of a namespace's pods."""
+def sightings(cluster: Access, namespace: str, what: str = PODS) -> Iterator[Sightings]:
+    """A watch of what a namespace has of a kind."""
     command = [*cluster._kubectl, "--kubeconfig", str(cluster.kubeconfig), "get", "--raw"]
-    path = f"/api/v1/namespaces/{namespace}/pods?watch=1"
-    with subprocess.Popen([*command, path], stdout=subprocess.PIPE) as process:
+    path = what.format(f"namespaces/{namespace}")
+    with subprocess.Popen([*command, f"{path}?watch=1"], stdout=subprocess.PIPE) as process:
         begun = Sightings(process)
         thread = threading.Thread(target=begun.follow, daemon=True)
         thread.start()

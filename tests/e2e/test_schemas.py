@@ -45,6 +45,7 @@ CEL_REFUSES: list[tuple[str, str, Any]] = [
     ("WorkerPool", "env", [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]),
     ("WorkerPool", "env", [{"name": "A"}]),
     ("WorkerPool", "env", [{"name": "A", "valueFrom": {}}]),
+    ("WorkerPool", "scaling", {"minReplicas": 3, "maxReplicas": 2}),
     ("WorkerPool", "labels", {"fibflow.dev/pool": "other"}),
     ("WorkerPool", "labels", {"app.kubernetes.io/name": "other"}),
     ("WorkerPool", "annotations", {"fibflow.dev/note": "x"}),

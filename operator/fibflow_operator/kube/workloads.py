@@ -12,7 +12,7 @@ from fibflow.store.synced import Name
 from fibflow_operator.kube.api import APPLY, Api, ApiRefused
 from fibflow_operator.yard import Deployment, deployment
 
-CONFLICT = 409
+NOT_FOUND, CONFLICT = 404, 409
 MANAGER = "fibflow-operator"
 CREATOR = "fibflow-operator-create"
 """Who said replicas when it was made: not who applies, or an apply without them would take them back."""
@@ -53,6 +53,16 @@ def apply_budget(api: Api, place: Name, body: Mapping[str, Any]) -> None:
 
 def _apply(api: Api, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return api.call("PATCH", path, {"fieldManager": MANAGER, "force": "true"}, body, patch=APPLY)
+
+
+def cost(api: Api, pod: Name, cost: str | None) -> None:
+    """Say how dear a pod is to its ReplicaSet, None for as dear as any; one that is gone is none. Raises ApiFailure."""
+    body = {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": cost}}}
+    try:
+        api.call("PATCH", f"{pods(pod.namespace)}/{pod.name}", body=body)
+    except ApiRefused as refused:
+        if refused.status != NOT_FOUND:
+            raise
 
 
 def scale(api: Api, place: Name, replicas: int) -> None:

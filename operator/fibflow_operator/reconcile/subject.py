@@ -31,6 +31,8 @@ class Scene:
     yard: Yard = field(default_factory=Yard)
     refused: dict[Key, Refusal] = field(default_factory=dict)
     """Why the Deployment of a resource is not as it asks."""
+    scaled: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    """The last decision about a fleet that is scaled, as its status tells it."""
     applied: dict[Key, tuple[str, int]] = field(default_factory=dict)
     """What was applied last, and the Deployment's generation after it."""
 

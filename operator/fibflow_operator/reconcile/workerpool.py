@@ -47,7 +47,10 @@ def _report(scene: Scene, resource: Resource, standing: Standing) -> Report:
     if ready.status:
         pods = scene.yard.of_pool(resource.key.namespace, fleet.pool)
         ready = staffing.ready(scene.refused.get(resource.key), ours, pods, figures)
-    return Report((ready, synced, staffing.progressing(ready)), staffing.counts(fleet.pool, ours, figures))
+    decided = scene.scaled.get(resource.key)
+    findings = (ready, synced, staffing.progressing(ready), staffing.scaling_active(fleet.replicas is None, decided))
+    counts = staffing.counts(fleet.pool, ours, figures)
+    return Report(findings, {**counts, "scaling": decided} if fleet.replicas is None and decided else counts)
 
 
 def _kept(resource: Resource) -> dict[str, Any]:

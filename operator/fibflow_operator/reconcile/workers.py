@@ -37,6 +37,8 @@ class Hands(Protocol):
 
     async def scale(self, place: Name, replicas: int) -> None: ...
 
+    async def cost(self, pod: Name, cost: str | None) -> None: ...
+
 
 async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
     """Bring the workers of one resource up to date; False if that is to be tried again later. Raises ApiFailure."""
@@ -92,5 +94,5 @@ async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> bool:
             scene.applied[fleet.key] = (changed.digest or "", changed.generation)
             scene.yard.see_deployment(changed)
         case Step.SCALE:
-            await hands.scale(place, fleet.replicas)
+            await hands.scale(place, fleet.replicas or 0)
     return True

@@ -10,9 +10,12 @@ app = App()
 
 @app.task("work")
 async def work(ctx, payload):
-    """Hold memory at the first attempt, and wait."""
+    """Hold memory at the first attempt, a second after its start, and wait."""
     said = payload or {}
-    held = bytearray(said.get("mebibytes_at_first", 0) << 20 if ctx.fence == 1 else 0)
+    greedy = said.get("mebibytes_at_first", 0) if ctx.fence == 1 else 0
+    if greedy:
+        await asyncio.sleep(1)
+    held = bytearray(greedy << 20)
     await asyncio.sleep(said.get("seconds", 0))
     return {"held": len(held)}
 
