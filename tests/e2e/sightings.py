@@ -83,7 +83,13 @@ class Sightings:
 
     def wait(self, fits: Callable[[Sighting], object], after: float = 0.0, seconds: float = 60) -> Sighting:
         """The first event that fits, as soon as it was seen."""
-        until(lambda: self.first(fits, after) is not None, seconds, "the watch sees it")
+        try:
+            until(lambda: self.first(fits, after) is not None, seconds, "the watch sees it")
+        except TimeoutError as failure:
+            failure.add_note(
+                "\n".join(f"{each.at - after:.3f} {each.type} {json.dumps(each.pod)[-2500:]}" for each in self.seen)
+            )
+            raise
         found = self.first(fits, after)
         assert found is not None
         return found

@@ -173,8 +173,17 @@ def outlived(ground: Ground, victim: Victim) -> None:
 def evicted(ground: Ground, victim: Victim) -> None:
     name = {"name": victim.pod, "namespace": ground.plane.namespace}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name, "deleteOptions": {"gracePeriodSeconds": 1}}
-    path = f"/api/v1/namespaces/{ground.plane.namespace}/pods/{victim.pod}/eviction"
-    ground.cluster.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(body))
+    until(lambda: _accepted(ground, victim.pod, json.dumps(body)), 30, "the disruption budget has seen that all are ready")
+
+
+def _accepted(ground: Ground, pod: str, eviction: str) -> bool:
+    path = f"/api/v1/namespaces/{ground.plane.namespace}/pods/{pod}/eviction"
+    try:
+        return bool(ground.cluster.kubectl("create", "--raw", path, "-f", "-", text=eviction))
+    except RuntimeError as refused:
+        if "disruption budget" in str(refused):
+            return False
+        raise
 
 
 def failed(ground: Ground, victim: Victim) -> None:
