@@ -43,6 +43,12 @@ def bound(pool: str = "pool", name: str = "work", /, **spec: Any) -> dict[str, A
     return task_type(name, workerPoolRef={"name": pool}, **({"timeoutSeconds": 600} | spec))
 
 
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod says that it is Ready."""
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
 def pods_of(plane: Plane, pool: str = "pool") -> list[dict[str, Any]]:
     """The pool's pods that are not on their way out."""
     said = plane.cluster.kubectl("get", "pods", "-n", plane.namespace, "-l", f"fibflow.dev/pool={pool}", "-o", "json")

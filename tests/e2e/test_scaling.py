@@ -9,7 +9,7 @@ import pytest
 from cluster import until
 from e2e.figures import record
 from e2e.fleets import bound, pods_of, pool
-from e2e.planes import FULL, Plane
+from e2e.planes import FULL, ONLY_IN_FULL, Plane
 from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
 
@@ -59,7 +59,7 @@ def test_r4_one_enqueue_scales_from_nothing_and_the_task_starts_with_its_pod(sta
 def test_of_busy_and_idle_workers_only_the_idle_ones_go(staffed, client, fleet_image):
     started(staffed, fleet_image)
     victims = []
-    for _ in range(20 if FULL else 3):
+    for _ in range(20 if FULL else 2):
         long = [client.enqueue("work", {"seconds": 600}) for _ in range(2)]
         short = [client.enqueue("work", {"seconds": 4}) for _ in range(2)]
         running = "SELECT count(*) FROM fibflow.task WHERE state = 'running'"
@@ -89,6 +89,7 @@ def _left(plane: Plane, pods: int) -> bool:
 OWNERS = "SELECT w.pod_id FROM fibflow.task t JOIN fibflow.worker w ON w.id = t.worker_id WHERE t.id = ANY(%s)"
 
 
+@ONLY_IN_FULL
 def test_demand_that_returns_takes_the_mark_back(staffed, client, fleet_image):
     started(staffed, fleet_image, scaling={**BACKLOG, "minReplicas": 2, "scaleDownDelaySeconds": 0})
     until(lambda: len(pods_of(staffed)) == 2, 60, "two pods")
@@ -111,6 +112,7 @@ def test_the_scale_of_a_pool_is_obeyed_where_replicas_decide_and_refused_where_t
         staffed.cluster.kubectl(*scale, "workerpool/own")
 
 
+@ONLY_IN_FULL
 def test_an_autoscaler_on_the_pool_is_obeyed_and_nobody_fights(staffed, own_cluster, fleet_image):
     staffed.apply(pool(fleet_image, scaling={"policy": "External"}))
     staffed.start()
