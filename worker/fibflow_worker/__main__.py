@@ -20,6 +20,7 @@ from fibflow.logs import LEVELS, configure, logger
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
 from fibflow.store.sqlite_file import check_file
+from fibflow_worker import health
 from fibflow_worker.runtime import Worker
 from fibflow_worker.serving import serve
 from fibflow_worker.settings import Settings
@@ -30,10 +31,15 @@ LONGEST_CAUSE = 300
 
 
 @click.command()
-@click.argument("app")
+@click.argument("app", envvar="FIBFLOW_APP")
 @click.option("--database", envvar="FIBFLOW_DATABASE", default="sqlite:///fibflow.db", show_default=True)
 @click.option("--namespace", envvar="FIBFLOW_NAMESPACE", default="default", show_default=True)
 @click.option("--pod-id", envvar="FIBFLOW_POD_ID", default=None, help="The pod's name, which a restart keeps.")
+@click.option("--pod-uid", envvar="FIBFLOW_POD_UID", default=None, help="The pod's uid, which no other pod has.")
+@click.option("--pool", envvar="FIBFLOW_POOL", default=None, help="Claim the types bound to this WorkerPool; none: the others.")
+@click.option(
+    "--port", envvar="FIBFLOW_PORT", default=None, type=click.IntRange(0, 65535), help="Serve /livez, /readyz, /metrics."
+)
 @click.option("--slots", default=10, show_default=True, type=click.IntRange(1))
 @click.option("--poll-interval", default=1.0, show_default=True, type=click.FloatRange(0.01))
 @click.option("--heartbeat-interval", default=5.0, show_default=True, type=click.FloatRange(0.05))
@@ -41,7 +47,9 @@ LONGEST_CAUSE = 300
 @click.option("--drain", default=30.0, show_default=True, type=click.FloatRange(0))
 @click.option("--log-level", envvar="FIBFLOW_LOG_LEVEL", default="INFO", show_default=True, type=click.Choice(LEVELS, False))
 @click.option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
-def main(app: str, database: str, namespace: str, log_level: str, exit_with_parent: bool, **settings: Any) -> None:
+def main(
+    app: str, database: str, namespace: str, port: int | None, log_level: str, exit_with_parent: bool, **settings: Any
+) -> None:
     """Serve the task types of APP (module:attribute) until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
@@ -50,12 +58,14 @@ def main(app: str, database: str, namespace: str, log_level: str, exit_with_pare
         worker = Worker(load(app), _database(database, namespace), Settings(**settings))
     except FibflowError as error:
         _leave(_told(error))
-    asyncio.run(_serve(worker))
+    asyncio.run(_serve(worker, port))
 
 
-async def _serve(worker: Worker) -> None:
+async def _serve(worker: Worker, port: int | None) -> None:
     """Serve, then leave at once: a handler that never returns, or never lets itself be cancelled, must not hold us."""
     try:
+        if port is not None:
+            health.serve(worker, port)
         await serve(worker)
     except FibflowError as error:
         _leave(_told(error))
