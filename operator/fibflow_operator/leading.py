@@ -19,8 +19,8 @@ from prometheus_client import Counter, Gauge
 
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
-from fibflow.store.notices import CHANNEL
 from fibflow.store.listen import Listener
+from fibflow.store.notices import CHANNEL
 from fibflow.store.synced import cancel_deleted
 from fibflow_operator.comparison import Glance, Lists, listed
 from fibflow_operator.kube.api import ApiFailure
