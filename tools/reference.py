@@ -7,6 +7,7 @@ means is not written here.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from fibflow.metrics import Described
 from fibflow_operator.conditions import REASONS
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +37,7 @@ MADE = "<!-- Made by tools/reference.py; a change here is lost. -->\n"
 
 def pages() -> dict[str, str]:
     """The pages' texts by the names of their files."""
-    return {"resources.md": resources(), "reasons.md": reasons(), "values.md": values()}
+    return {"resources.md": resources(), "reasons.md": reasons(), "values.md": values(), "metrics.md": metrics()}
 
 
 def copies() -> dict[str, str]:
@@ -103,6 +105,47 @@ def reasons() -> str:
     lines += [f"| {each.type} | {each.status} | `{each.reason}` | {_cell(each.means)} | {_cell(each.do)} |" for each in REASONS]
     lines += ["", "Changes of Ready and Paused are told as Events, too, under the same reasons.", ""]
     return "\n".join(lines)
+
+
+# ── metrics ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PROGRAMS = {"worker": "fibflow_worker.__main__", "operator": "fibflow_operator.__main__"}
+
+
+def metrics() -> str:
+    """Every metric that a worker, an operator, or both serve on /metrics."""
+    tables = {program: served(program) for program in PROGRAMS}
+    worker, operator = tables["worker"], tables["operator"]
+    parts = {
+        "Workers": [each for each in worker if each not in operator],
+        "Operators": [each for each in operator if each not in worker],
+        "Both, each of what it did itself": [each for each in worker if each in operator],
+    }
+    lines = ["# Metrics", "", MADE, *ABOUT_METRICS]
+    for title, described in parts.items():
+        lines += [f"## {title}", "", "| metric | type | labels | |", "|---|---|---|---|"]
+        lines += [f"| `{each.name}` | {each.kind} | {_labels(each.labels)} | {_cell(each.help)} |" for each in described]
+        lines.append("")
+    return "\n".join(lines)
+
+
+ABOUT_METRICS = (
+    "Workers serve them on `/metrics` with `--port` (in a pod: always), operators on their port. Besides, there are Python's",
+    "own (`python_…`, `process_…`). The 200 busiest values of a label have series of their own; the rest are one, `_other`.",
+    "What the leading operator tells of the whole installation it has looked up before, so a scrape asks no database.",
+    "",
+)
+
+
+def served(program: str) -> list[Described]:
+    """The table of metrics of a program, from a process of its own: what it imports is what it serves."""
+    code = f"import json, {PROGRAMS[program]}; from fibflow.metrics import TABLE; print(json.dumps(sorted(TABLE)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [Described(name, kind, tuple(labels), help) for name, kind, labels, help in json.loads(done.stdout)]
+
+
+def _labels(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 # ── the chart's values ────────────────────────────────────────────────────────────────────────────────────────────────

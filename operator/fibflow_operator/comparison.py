@@ -14,11 +14,12 @@ from typing import Protocol
 
 from fibflow.logs import logger
 from fibflow.store.database import Database
-from fibflow.store.figures import TypeFigures, type_figures
+from fibflow.store.figures import TypeFigures, of_resources, queues, rest
 from fibflow.store.synced import Name, stored_pools, tasks_to_cancel
 from fibflow.store.synced_crons import CronState, cron_states
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.kube.resources import Listed
+from fibflow_operator.observed import OBSERVED
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key, Kind
 
@@ -67,7 +68,8 @@ class Glance:
         """Compare it with the world, and with what it was. Raises DatabaseError."""
         database: Database = scene.database
         crons = await database.run(cron_states)
-        types = await database.run(type_figures)
+        seen = await database.run(queues)
+        types = of_resources(seen)
         pools = await database.run(stored_pools)
         found = Looked(to_cancel=await database.run(tasks_to_cancel))
         for kind, names in ((Kind.CRON_TASK, crons), (Kind.TASK_TYPE, types), (Kind.WORKER_POOL, pools)):
@@ -76,6 +78,7 @@ class Glance:
         found.reports |= {_key(Kind.TASK_TYPE, name) for name in _changed(self.types, types)}
         self.crons, self.types = crons, types
         scene.type_figures = types
+        OBSERVED.see(seen, await database.run(rest))
         return found
 
 

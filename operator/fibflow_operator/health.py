@@ -7,12 +7,11 @@ is left lying. An API server or a database that is away is no reason to be resta
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fibflow import probes
 
 LOOP_TURNS = 15.0
 """Seconds within which the event loop must have turned."""
@@ -42,29 +41,4 @@ class Health:
 
 def serve(health: Health, port: int) -> ThreadingHTTPServer:
     """Answer on a port, from threads; the server, to be shut down."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/healthz":
-                found = health.complaints()
-                self._answer(503 if found else 200, "\n".join(found) or "ok", "text/plain; charset=utf-8")
-            elif self.path == "/metrics":
-                self._answer(200, generate_latest().decode(), CONTENT_TYPE_LATEST)
-            else:
-                self._answer(404, "there are /healthz and /metrics", "text/plain; charset=utf-8")
-
-        def _answer(self, status: int, text: str, kind: str) -> None:
-            body = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Who asks how it goes is not worth a line."""
-
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
-    return server
+    return probes.serve(port, {"/healthz": health.complaints})

@@ -22,6 +22,7 @@ from fibflow_operator.kube import resources
 from fibflow_operator.kube.api import Api
 from fibflow_operator.kube.leases import Leases
 from fibflow_operator.leading import Leading, Periods
+from fibflow_operator.observed import LEADER, OBSERVED
 from fibflow_operator.world import Kind, Resource, seen
 from fibflow_operator.writing import EPOCH, Writer
 
@@ -101,6 +102,7 @@ class Operator:
 
         watch = Watch(self._api.credentials, settings.namespaces, deliver)
         self._leading, self._watch = leading, watch
+        LEADER.set(1)
         try:
             watch.start()
             await leading.run()
@@ -109,6 +111,8 @@ class Operator:
         finally:
             self._leading = self._watch = None
             EPOCH.set(0)
+            LEADER.set(0)
+            OBSERVED.forget()
             await asyncio.to_thread(watch.stop)
 
     def _complaints(self) -> list[str]:

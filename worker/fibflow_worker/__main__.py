@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from fibflow import encoding
+from fibflow import encoding, probes
 from fibflow.app import App
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
 from fibflow.logs import LEVELS, configure, logger
@@ -21,7 +21,7 @@ from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
 from fibflow.store.sqlite_file import check_file
 from fibflow_worker.runtime import Worker
-from fibflow_worker.serving import serve
+from fibflow_worker.serving import serve, show
 from fibflow_worker.settings import Settings
 
 log = logger(__name__)
@@ -34,6 +34,7 @@ LONGEST_CAUSE = 300
 @click.option("--database", envvar="FIBFLOW_DATABASE", default="sqlite:///fibflow.db", show_default=True)
 @click.option("--namespace", envvar="FIBFLOW_NAMESPACE", default="default", show_default=True)
 @click.option("--pod-id", envvar="FIBFLOW_POD_ID", default=None, help="The pod's name, which a restart keeps.")
+@click.option("--port", envvar="FIBFLOW_PORT", default=None, type=click.IntRange(0, 65535), help="Serve /metrics.")
 @click.option("--slots", default=10, show_default=True, type=click.IntRange(1))
 @click.option("--poll-interval", default=1.0, show_default=True, type=click.FloatRange(0.01))
 @click.option("--heartbeat-interval", default=5.0, show_default=True, type=click.FloatRange(0.05))
@@ -41,7 +42,9 @@ LONGEST_CAUSE = 300
 @click.option("--drain", default=30.0, show_default=True, type=click.FloatRange(0))
 @click.option("--log-level", envvar="FIBFLOW_LOG_LEVEL", default="INFO", show_default=True, type=click.Choice(LEVELS, False))
 @click.option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
-def main(app: str, database: str, namespace: str, log_level: str, exit_with_parent: bool, **settings: Any) -> None:
+def main(
+    app: str, database: str, namespace: str, port: int | None, log_level: str, exit_with_parent: bool, **settings: Any
+) -> None:
     """Serve the task types of APP (module:attribute) until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
@@ -50,12 +53,15 @@ def main(app: str, database: str, namespace: str, log_level: str, exit_with_pare
         worker = Worker(load(app), _database(database, namespace), Settings(**settings))
     except FibflowError as error:
         _leave(_told(error))
-    asyncio.run(_serve(worker))
+    asyncio.run(_serve(worker, port))
 
 
-async def _serve(worker: Worker) -> None:
+async def _serve(worker: Worker, port: int | None) -> None:
     """Serve, then leave at once: a handler that never returns, or never lets itself be cancelled, must not hold us."""
     try:
+        if port is not None:
+            show(worker)
+            probes.serve(port, {})
         await serve(worker)
     except FibflowError as error:
         _leave(_told(error))
