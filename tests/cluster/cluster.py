@@ -53,10 +53,13 @@ class Cluster(Access):
 
     def load_image(self, folder: Path, name: str) -> str:
         """Build the image of a folder with a Dockerfile, give it to every node, and return its reference."""
-        reference, archive = images.of(folder, name)
+        return self.give(images.of(folder, name))
+
+    def give(self, image: images.Image) -> str:
+        """Give every node an image that was built, and return its reference."""
         with ThreadPoolExecutor() as threads:
-            list(threads.map(lambda node: node.import_image(archive), self.nodes))
-        return reference
+            list(threads.map(lambda node: node.import_image(image.archive), self.nodes))
+        return image.reference
 
     def node_of(self, pod: str, namespace: str = "default") -> Node:
         """The node that a pod runs on."""

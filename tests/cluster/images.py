@@ -6,6 +6,8 @@ release with its Python, as `python` and with pip. What was built once from the 
 
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import cache, programs
@@ -47,15 +49,41 @@ def pause() -> Path:
     return cache.entry("pause-image", (binary.name, PAUSE_FILE), make)
 
 
-def of(folder: Path, name: str) -> tuple[str, Path]:
-    """The reference and the archive of the image that a folder's Dockerfile makes of it."""
-    sources = (folder, BASE_FILE, PACKAGES, _release())
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that was built: its reference, and the archive that a node imports."""
+
+    reference: str
+    archive: Path
+
+
+def of(
+    folder: Path, name: str, target: str = "", parents: Mapping[str, Image] | None = None, parts: Sequence[str] = ()
+) -> Image:
+    """The image that a folder's Dockerfile makes of it, or one target of it.
+
+    `parents` are images by the names that the Dockerfile knows them by; `parts` are the files and folders that it is made
+    of, if that is not the whole folder.
+    """
+    parents = parents or {}
+    files = [folder / part for part in parts] or [folder]
+    inherited = sorted((known, image.reference) for known, image in parents.items())
+    sources = (*files, BASE_FILE, PACKAGES, _release(), target, inherited)
     reference = f"localhost/{name}:{cache.digest(sources)}"
 
     def make(path: Path) -> None:
-        _build(folder, reference, path, "--build-arg", f"BASE={base()}")
+        options = ["--build-arg", f"BASE={base()}", *(("--target", target) if target else ())]
+        for known, image in parents.items():
+            _keep(image)
+            options += ["--build-context", f"{known}=container-image://{image.reference}"]
+        _build(folder, reference, path, *options)
 
-    return reference, cache.entry(f"{name}-image", sources, make)
+    return Image(reference, cache.entry(f"{name}-image", sources, make))
+
+
+def _keep(image: Image) -> None:
+    """Have it in buildah's storage: another build of it may be newer, or the storage was emptied."""
+    _buildah("pull", "--quiet", f"oci-archive:{image.archive}:{image.reference}")
 
 
 def base() -> str:
