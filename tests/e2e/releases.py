@@ -85,7 +85,8 @@ class Release:
         return self.helm("upgrade", "--install", "my", str(chart), "--values", str(file), *waiting)
 
     def uninstall(self) -> None:
-        self.helm("uninstall", "my", "--wait", "--timeout", "60s")
+        """Take it away; its pods are gone a while later."""
+        self.helm("uninstall", "my")
 
     def operators(self) -> list[str]:
         """The names of the operator's pods."""

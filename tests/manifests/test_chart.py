@@ -114,6 +114,12 @@ def test_whatever_is_namespaced_says_so_and_belongs_to_the_release(values):
         assert all(labels.get(name) == value for name, value in values.get("commonLabels", {}).items())
 
 
+def test_no_two_resources_have_one_name_even_if_the_release_is_named_after_us(values):
+    rendered = render({**values, "fullnameOverride": "fibflow"})
+    places = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in rendered]
+    assert sorted(set(places), key=str) == sorted(places, key=str)
+
+
 # ── rights ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -162,7 +168,7 @@ def _address(rendered, name):
 @pytest.mark.parametrize(
     ("secret", "user", "password"),
     [
-        ("my-fibflow-database", "op", "p@ss/w:rd+ %"),
+        ("my-fibflow-operator-database", "op", "p@ss/w:rd+ %"),
         ("my-fibflow-migrations", "owner", "m"),
         ("fibflow-database", "work", "w"),
     ],
@@ -175,7 +181,7 @@ def test_each_role_has_an_address_of_its_own_whatever_its_password(secret, user,
 
 def test_a_role_without_a_user_of_its_own_is_the_operators():
     rendered = render({"database": {"host": "db", "operator": {"user": "op", "password": "p"}}})
-    addresses = {_address(rendered, f"my-fibflow-{name}") for name in ("database", "migrations")}
+    addresses = {_address(rendered, f"my-fibflow-{name}") for name in ("operator-database", "migrations")}
     assert (
         addresses
         == {_address(rendered, "fibflow-database")}
@@ -210,14 +216,14 @@ def test_with_the_built_in_database_the_operator_migrates_before_it_starts():
     assert "Job" not in kinds(rendered)
     first = one(rendered, "Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert [container["name"] for container in first] == ["migrate"]
-    assert _address(rendered, "my-fibflow-database").host == "my-fibflow-postgresql.there.svc"
+    assert _address(rendered, "my-fibflow-operator-database").host == "my-fibflow-postgresql.there.svc"
 
 
 def test_the_drawn_password_is_one_in_all_its_places():
     rendered = render({"postgresql": {"enabled": True}})
     password = one(rendered, "Secret", "my-fibflow-postgresql")["stringData"]["password"]
     assert len(password) == 32
-    assert {_address(rendered, name).password for name in ("my-fibflow-database", "fibflow-database")} == {password}
+    assert {_address(rendered, name).password for name in ("my-fibflow-operator-database", "fibflow-database")} == {password}
 
 
 # ── what is kept, and switches ────────────────────────────────────────────────────────────────────────────────────────

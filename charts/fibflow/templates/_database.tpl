@@ -16,7 +16,7 @@
 
 {{/* The Secret with the operator's address, and its key. */}}
 {{- define "fibflow.databaseSecret" -}}
-{{- default (printf "%s-database" (include "fibflow.fullname" .)) .Values.database.existingSecret -}}
+{{- default (printf "%s-database" (include "fibflow.operator" .)) .Values.database.existingSecret -}}
 {{- end -}}
 
 {{- define "fibflow.databaseKey" -}}
