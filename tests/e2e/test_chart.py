@@ -89,7 +89,8 @@ def test_an_uninstall_keeps_resources_and_rows_and_a_reinstall_goes_on_with_them
     cluster.apply(json.dumps(task_type("stays", description="before")), namespace)
     cluster.wait("condition=Ready", "tasktype/stays", namespace=namespace)
     installed.uninstall()
-    assert cluster.kubectl("get", "deployments,services,roles,jobs", "-o", "name", "-n", namespace) == ""
+    ours = ("-n", namespace, "-l", "app.kubernetes.io/instance=my", "-o", "name")
+    assert cluster.kubectl("get", "deployments,services,roles,jobs,secrets", *ours) == ""
     assert cluster.field(".metadata.name", "tasktype/stays", namespace=namespace) == "stays"
     rows = "SELECT description FROM fibflow.task_type WHERE resource = 'stays'"
     assert cluster.postgres.sql(rows, DATABASE) == "before"
