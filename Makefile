@@ -31,7 +31,7 @@ test: check postgres programs ## check, then every test (what they need is found
 e2e: venv postgres programs ## the tests on a real Kubernetes, with nothing shortened; figures go to build/e2e.json
 	FIBFLOW_E2E=full $(BIN)/pytest tests/e2e --timeout 900
 
-reference: venv ## write docs/reference from the resources' definitions and the table of reasons
+reference: venv ## write docs/reference and the chart's copies from their sources
 	$(BIN)/python tools/reference.py
 
 cluster: venv postgres programs ## start a Kubernetes of two nodes with a PostgreSQL (root, no Docker), say how to use it

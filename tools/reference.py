@@ -1,24 +1,29 @@
-"""Write docs/reference/: the resources' fields, from their definitions, and the reasons of conditions, from their table.
+"""Write what follows from one source: the pages of docs/reference/, and the chart's copies of what it installs.
 
-`python tools/reference.py` writes the pages; a test says when they are out of date. What a field or a reason means is
-not written here.
+`python tools/reference.py` writes them; a test says when they are out of date. What a field, a reason, a metric or a value
+means is not written here.
 """
 
 from __future__ import annotations
 
+import json
 import runpy
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
+from fibflow.metrics import Described
 from fibflow_operator.conditions import REASONS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 COPIED = runpy.run_path(str(Path(__file__).with_name("pod_settings.py")))["COPIED"]
+CHART = ROOT / "charts" / "fibflow"
 ORDER = ("tasktype", "crontask", "workerpool")
 BOUNDS = {
     "minimum": "at least {}",
@@ -34,7 +39,14 @@ MADE = "<!-- Made by tools/reference.py; a change here is lost. -->\n"
 
 def pages() -> dict[str, str]:
     """The pages' texts by the names of their files."""
-    return {"resources.md": resources(), "reasons.md": reasons()}
+    return {"resources.md": resources(), "reasons.md": reasons(), "values.md": values(), "metrics.md": metrics()}
+
+
+def copies() -> dict[str, str]:
+    """The texts of files in the chart, which cannot reach outside of itself."""
+    files = {f"files/crds/{name}.yaml": ROOT / "crds" / f"{name}.yaml" for name in ORDER}
+    files["files/rbac.yaml"] = ROOT / "operator" / "rbac.yaml"
+    return {name: source.read_text() for name, source in files.items()}
 
 
 def resources() -> str:
@@ -100,16 +112,108 @@ def reasons() -> str:
     return "\n".join(lines)
 
 
+# ── metrics ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PROGRAMS = {"worker": "fibflow_worker.__main__", "operator": "fibflow_operator.__main__"}
+
+
+def metrics() -> str:
+    """Every metric that a worker, an operator, or both serve on /metrics."""
+    tables = {program: served(program) for program in PROGRAMS}
+    worker, operator = tables["worker"], tables["operator"]
+    parts = {
+        "Workers": [each for each in worker if each not in operator],
+        "Operators": [each for each in operator if each not in worker],
+        "Both, each of what it did itself": [each for each in worker if each in operator],
+    }
+    lines = ["# Metrics", "", MADE, *ABOUT_METRICS]
+    for title, described in parts.items():
+        lines += [f"## {title}", "", "| metric | type | labels | |", "|---|---|---|---|"]
+        lines += [f"| `{each.name}` | {each.kind} | {_labels(each.labels)} | {_cell(each.help)} |" for each in described]
+        lines.append("")
+    return "\n".join(lines)
+
+
+ABOUT_METRICS = (
+    "Workers serve them on `/metrics` with `--port` (in a pod: always), operators on their port. Besides, there are Python's",
+    "own (`python_…`, `process_…`). The 200 busiest values of a label have series of their own; the rest are one, `_other`.",
+    "What the leading operator tells of the whole installation it has looked up before, so a scrape asks no database.",
+    "",
+)
+
+
+def served(program: str) -> list[Described]:
+    """The table of metrics of a program, from a process of its own: what it imports is what it serves."""
+    code = f"import json, {PROGRAMS[program]}; from fibflow.metrics import TABLE; print(json.dumps(sorted(TABLE)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [Described(name, kind, tuple(labels), help) for name, kind, labels, help in json.loads(done.stdout)]
+
+
+def _labels(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+# ── the chart's values ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Value(NamedTuple):
+    """A value of the chart: its path, its default, and the comment above it."""
+
+    path: str
+    default: object
+    comment: str
+
+
+def values() -> str:
+    """Every value of the chart."""
+    lines = ["# Values of the chart", "", MADE, "| value | default | |", "|---|---|---|"]
+    for each in chart_values():
+        lines.append(f"| `{each.path}` | `{_cell(json.dumps(each.default))}` | {_cell(each.comment)} |")
+    return "\n".join([*lines, ""])
+
+
+def chart_values() -> list[Value]:
+    """The values of values.yaml, in its order; one that has comments below is told by its parts."""
+    text = (CHART / "values.yaml").read_text()
+    found = list(_values(yaml.compose(text), (), text.splitlines()))
+    defaults = yaml.safe_load(text)
+    return [Value(".".join(path), _at(defaults, path), comment) for path, comment in found]
+
+
+def _values(node: yaml.Node | None, path: tuple[str, ...], lines: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for key, value in node.value if node else ():
+        here = (*path, key.value)
+        comment = _comment(lines, key.start_mark.line)
+        if comment or not isinstance(value, yaml.MappingNode):
+            yield here, comment
+        else:
+            yield from _values(value, here, lines)
+
+
+def _comment(lines: Sequence[str], number: int) -> str:
+    """The comment that stands right above a line."""
+    above = takewhile(lambda line: line.lstrip().startswith("#"), reversed(lines[:number]))
+    return " ".join(reversed([line.strip().lstrip("# ") for line in above]))
+
+
+def _at(found: Any, path: tuple[str, ...]) -> object:
+    for part in path:
+        found = found[part]
+    return found
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
 def main() -> int:
-    """Write the pages."""
+    """Write the pages and the copies."""
     FOLDER.mkdir(exist_ok=True)
-    for name, text in pages().items():
-        (FOLDER / name).write_text(text)
-        print(f"wrote {(FOLDER / name).relative_to(ROOT)}")
+    written = {FOLDER / name: text for name, text in pages().items()}
+    written |= {CHART / name: text for name, text in copies().items()}
+    for path, text in written.items():
+        path.write_text(text)
+        print(f"wrote {path.relative_to(ROOT)}")
     return 0
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import click
+from prometheus_client import disable_created_metrics
 
 from fibflow import encoding
 from fibflow.errors import DatabaseUnavailable, FibflowError, InvalidInput, one_line, sentence
@@ -56,6 +57,7 @@ def main(
 ) -> None:
     """Sync TaskTypes, CronTasks and WorkerPools into the database until SIGTERM."""
     configure(log_level.upper())
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each counter's birth, which nobody asks for
     settings = Settings(
         installation=installation,
         identity=f"{identity}_{secrets.token_hex(4)}",  # a process, not a pod: who restarts is another

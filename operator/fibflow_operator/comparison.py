@@ -14,12 +14,13 @@ from typing import Protocol
 
 from fibflow.logs import logger
 from fibflow.store.database import Database
-from fibflow.store.figures import TypeFigures, type_figures
+from fibflow.store.figures import TypeFigures, of_resources, queues, rest
 from fibflow.store.pools import PoolFigures, pool_figures
 from fibflow.store.synced import Name, stored_pools, tasks_to_cancel
 from fibflow.store.synced_crons import CronState, cron_states
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.kube.resources import Listed
+from fibflow_operator.observed import OBSERVED
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key, Kind
 
@@ -69,7 +70,8 @@ class Glance:
         """Compare it with the world, and with what it was. Raises DatabaseError."""
         database: Database = scene.database
         crons = await database.run(cron_states)
-        types = await database.run(type_figures)
+        seen = await database.run(queues)
+        types = of_resources(seen)
         pools = await database.run(stored_pools)
         occupied = await database.run(pool_figures)
         found = Looked(to_cancel=await database.run(tasks_to_cancel))
@@ -81,6 +83,7 @@ class Glance:
         found.reports |= {_key(Kind.WORKER_POOL, name) for name in self.pools.keys() - occupied.keys()}
         self.crons, self.types, self.pools = crons, types, occupied
         scene.type_figures, scene.pool_figures = types, occupied
+        OBSERVED.see(seen, await database.run(rest))
         return found
 
 

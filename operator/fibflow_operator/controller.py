@@ -21,6 +21,8 @@ from fibflow_operator.world import GROUP, VERSION, Kind
 log = logger(__name__)
 AGAIN_AFTER = 2.0
 """Seconds until a watch that ended is started anew."""
+IDENTITY: Any = "fibflow"
+"""Who we are to other operators of kopf. There are none, but it would ask for the user's name, which a pod's may lack."""
 
 Deliver = Callable[[str, str | None, Mapping[str, Any]], None]
 
@@ -64,6 +66,7 @@ class Watch:
             registry=self._registry(),
             settings=_settings(),
             standalone=True,
+            identity=IDENTITY,
             clusterwide=everywhere,
             namespaces=() if everywhere else tuple(self._namespaces),
             stop_flag=self._stop,

@@ -13,17 +13,20 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
 from typing import Protocol
-
-from prometheus_client import Counter, Gauge
 
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
+from fibflow.metrics import counter, gauge, histogram
+from fibflow.store.health import database_health
 from fibflow.store.listen import Listener
 from fibflow.store.notices import CHANNEL
 from fibflow.store.synced import cancel_deleted
 from fibflow_operator.comparison import Glance, Lists, listed
 from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.observed import OBSERVED
 from fibflow_operator.plan import Standing
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, rows
@@ -41,10 +44,23 @@ REPORT_WORKERS = 3
 REPORTS_AT_ONCE = 32
 CANCELLED_AT_ONCE = 100
 
-RECONCILED = Counter("fibflow_operator_reconciled", "Keys that were worked on.", ["stage", "result"])
-QUEUED = Gauge("fibflow_operator_queue", "Keys that wait or are worked on.", ["stage"])
-DATABASE_UP = Gauge("fibflow_operator_database_up", "1 if the last look at the database succeeded.")
-API_UP = Gauge("fibflow_operator_api_up", "1 if the last lists of the API server were complete.")
+STAGES = ("rows", "reports")
+RECONCILED = counter(
+    "fibflow_operator_reconciled",
+    "Keys that were worked on.",
+    ["stage", "result"],
+    known=product(STAGES, ("done", "failed")),
+)
+TOOK = histogram(
+    "fibflow_operator_reconcile_seconds",
+    "What one batch of keys took.",
+    (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60),
+    ["stage"],
+)
+QUEUED = gauge("fibflow_operator_queue", "Keys that wait or are worked on.", ["stage"])
+LYING = gauge("fibflow_operator_queue_oldest_seconds", "Since when the oldest key that is ready has not been taken.", ["stage"])
+DATABASE_UP = gauge("fibflow_operator_database_up", "1 if this leader's last look at the database succeeded.")
+API_UP = gauge("fibflow_operator_api_up", "1 if this leader's last lists of the API server were complete.")
 
 
 class Cluster(Lists, Teller, Hands, Protocol):
@@ -57,6 +73,7 @@ class Periods:
 
     list: float = 60.0
     look: float = 5.0
+    health: float = 30.0
 
 
 @dataclass(slots=True)
@@ -88,6 +105,13 @@ class Leading:
     def __post_init__(self) -> None:
         self.scene = Scene(self.world, self.writer)
         self.tending = Tending(self.scene, self.cluster, self.reports.add)
+        for stage, queue in self._queues.items():
+            QUEUED.labels(stage).set_function(queue.__len__)
+            LYING.labels(stage).set_function(partial(getattr, queue, "oldest"))
+
+    @property
+    def _queues(self) -> dict[str, Queue[Key]]:
+        return {"rows": self.rows, "reports": self.reports}
 
     def see(self, resource: Resource, deleted: bool) -> None:
         """An event came."""
@@ -105,10 +129,11 @@ class Leading:
             group.create_task(Listener(self.writer.database.url, CHANNEL, self.tending.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
             group.create_task(_repeated(self.look, self.periods.look))
+            group.create_task(_repeated(self.examine, self.periods.health))
             for _ in range(ROW_WORKERS):
-                group.create_task(self._work(self.rows, ROWS_AT_ONCE, self.settle))
+                group.create_task(self._work("rows", ROWS_AT_ONCE, self.settle))
             for _ in range(REPORT_WORKERS):
-                group.create_task(self._work(self.reports, REPORTS_AT_ONCE, self.tell))
+                group.create_task(self._work("reports", REPORTS_AT_ONCE, self.tell))
 
     async def _take(self) -> None:
         while True:
@@ -147,10 +172,19 @@ class Leading:
                 await self._cancel()
         except (DatabaseError, LeadLost) as error:
             DATABASE_UP.set(0)
+            OBSERVED.forget()
             log.warning("database_not_looked_at", error=one_line(error))
             return
         DATABASE_UP.set(1)
         self.signs.looked_at = time.monotonic()
+
+    async def examine(self) -> None:
+        """Look at the database's health, which decides nothing here."""
+        try:
+            OBSERVED.health = await self.writer.database.run(database_health)
+        except DatabaseError as error:
+            OBSERVED.health = None
+            log.warning("database_not_examined", error=one_line(error))
 
     async def _cancel(self) -> None:
         while await self.writer.write(cancel_deleted, CANCELLED_AT_ONCE):
@@ -158,9 +192,12 @@ class Leading:
 
     # ── emptying them ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _work(self, queue: Queue[Key], limit: int, work: Callable[[Collection[Key]], Awaitable[None]]) -> None:
+    async def _work(self, stage: str, limit: int, work: Callable[[Collection[Key]], Awaitable[None]]) -> None:
+        queue = self._queues[stage]
         while True:
-            await work(await queue.taking(limit))
+            keys = await queue.taking(limit)
+            with TOOK.labels(stage).time():
+                await work(keys)
 
     async def settle(self, keys: Collection[Key]) -> None:
         """Bring rows up to date."""

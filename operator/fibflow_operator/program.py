@@ -24,6 +24,7 @@ from fibflow_operator.kube.api import Api
 from fibflow_operator.kube.following import Following
 from fibflow_operator.kube.leases import Leases
 from fibflow_operator.leading import Leading, Periods
+from fibflow_operator.observed import LEADER, OBSERVED
 from fibflow_operator.tending import Tending
 from fibflow_operator.world import Kind, Resource, seen
 from fibflow_operator.writing import EPOCH, Writer
@@ -149,6 +150,7 @@ class Operator:
 
         watch = Watch(self._api.credentials, settings.namespaces, deliver)
         self._leading, self._watch, self._followed = leading, watch, followings
+        LEADER.set(1)
         try:
             watch.start()
             await leading.run()
@@ -159,6 +161,8 @@ class Operator:
             for each in followings:
                 each.stop()
             EPOCH.set(0)
+            LEADER.set(0)
+            OBSERVED.forget()
             await asyncio.to_thread(watch.stop)
 
     def _followings(self, tending: Tending, loop: asyncio.AbstractEventLoop) -> Iterator[Following]:

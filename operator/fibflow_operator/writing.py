@@ -10,16 +10,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from prometheus_client import Counter, Gauge
-
 from fibflow.errors import DatabaseError, LeadLost
 from fibflow.logs import logger
+from fibflow.metrics import counter, gauge
 from fibflow.store.database import Database
 from fibflow.store.installation import Lead, count_refused, take_lead
 
 log = logger(__name__)
-REFUSED = Counter("fibflow_operator_stale_writes", "Writes under a lead that was lost, refused by the database.")
-EPOCH = Gauge("fibflow_operator_epoch", "The epoch under which this operator leads; 0 while it does not.")
+REFUSED = counter("fibflow_operator_stale_writes", "Writes under a lead that was lost, refused by the database.")
+EPOCH = gauge("fibflow_operator_epoch", "The epoch under which this operator leads; 0 while it does not.")
 
 
 class Writer:

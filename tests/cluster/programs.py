@@ -1,7 +1,8 @@
 """The programs of a cluster: built from Go modules at the versions of go/go.mod, or Debian's packages.
 
-One module for all of them, so that they share what they depend on and its build. It knows how to build and where the
-results are; what they are called with is said where they are started.
+One module for all that a cluster needs, so that they share what they depend on and its build, and one for Prometheus,
+which is built without the ways to find targets that are not Kubernetes'. It knows how to build and where the results
+are; what they are called with is said where they are started.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from . import cache
 
 SOURCES = Path(__file__).parent / "go"
+WATCHERS = Path(__file__).parent / "prometheus"
 KUBERNETES = "1.34.4"
 VERSION = "k8s.io/component-base/version"
 LINK = f"-s -w -X {VERSION}.gitVersion=v{KUBERNETES} -X {VERSION}.gitMajor=1 -X {VERSION}.gitMinor=34"
@@ -22,6 +24,11 @@ PACKAGES = {
     "helm": "helm.sh/helm/v3/cmd/helm",
     "kube": ".",
 }
+WATCHING = {
+    "promtool": "github.com/prometheus/prometheus/cmd/promtool",
+    "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+}
+WATCHING_TAGS = "remove_all_sd,enable_kubernetes_sd"
 # Debian's package and a file of it that we run.
 DEBIAN = {
     "containerd": "/usr/bin/containerd",
@@ -43,12 +50,21 @@ def build() -> None:
     install(missing())
     for name in PACKAGES:
         program(name, build=True)
+    for name in WATCHING:
+        watcher(name)
 
 
 def program(name: str, build: bool = False) -> Path:
     """Where a program of ours is; FileNotFoundError if it is not built."""
     sources = (_module(), PACKAGES[name], LINK)
-    return cache.entry(name, sources, lambda path: _compile(name, path), build=build)
+    return cache.entry(name, sources, lambda path: _compile(name, path, SOURCES, PACKAGES[name]), build=build)
+
+
+def watcher(name: str) -> Path:
+    """Where Prometheus or its promtool is; built if it is not there, for it takes a minute and no cluster."""
+    files = [path for path in sorted(WATCHERS.rglob("*")) if path.is_file()]
+    sources = (files, WATCHING[name], WATCHING_TAGS)
+    return cache.entry(name, sources, lambda path: _compile(name, path, WATCHERS, WATCHING[name], "-tags", WATCHING_TAGS))
 
 
 def link(folder: Path) -> None:
@@ -90,10 +106,10 @@ def _module() -> list[Path]:
     return [path for path in sorted(SOURCES.rglob("*")) if path.is_file()]
 
 
-def _compile(name: str, path: Path) -> None:
+def _compile(name: str, path: Path, module: Path, package: str, *options: str) -> None:
     environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false -p=2"}
-    command = ["nice", "-n", "15", "go", "build", "-v", "-ldflags", LINK, "-o", str(path), PACKAGES[name]]
-    with subprocess.Popen(command, cwd=SOURCES, env=environment, stderr=subprocess.PIPE, text=True) as build:
+    command = ["nice", "-n", "15", "go", "build", "-v", "-ldflags", LINK, *options, "-o", str(path), package]
+    with subprocess.Popen(command, cwd=module, env=environment, stderr=subprocess.PIPE, text=True) as build:
         said = _report(name, build)
     if build.returncode != 0:
         raise RuntimeError(f"{name} was not built:\n" + "\n".join(said[-20:]))

@@ -39,7 +39,12 @@ SEEN: list[Call] = []
 
 def rules() -> list[dict[str, Any]]:
     """The rules of all roles of operator/rbac.yaml."""
-    return [rule for role in yaml.safe_load_all(RBAC.read_text()) for rule in role["rules"]]
+    return rules_of("ClusterRole") + rules_of("Role")
+
+
+def rules_of(kind: str) -> list[dict[str, Any]]:
+    """The rules of the roles of a kind."""
+    return [rule for role in yaml.safe_load_all(RBAC.read_text()) if role["kind"] == kind for rule in role["rules"]]
 
 
 class Process:

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from fibflow.errors import SchemaMismatch
+from fibflow.errors import DatabaseUnavailable, SchemaMismatch
 from fibflow.store import migrate as migrations
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema, migrate, newest
@@ -184,3 +184,18 @@ def test_a_newer_schema_that_still_admits_this_code_is_accepted(empty):
     _pretend(empty, "9999", "0.0.9")
     check_schema(empty)
     assert migrate(empty) == "9999"
+
+
+def test_a_migration_waits_for_a_database_that_does_not_answer_yet_but_not_for_ever(monkeypatch):
+    answers = iter([DatabaseUnavailable("starting"), DatabaseUnavailable("starting"), "0001"])
+
+    def starting(url):
+        if isinstance(answer := next(answers, DatabaseUnavailable("gone")), Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(migrations, "migrate", starting)
+    monkeypatch.setattr(migrations, "A_LITTLE", 0.0)
+    assert migrations.migrate_when_up("postgresql://somewhere/else", 60) == "0001"
+    with pytest.raises(DatabaseUnavailable, match="gone"):
+        migrations.migrate_when_up("postgresql://somewhere/else", 0)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from fibflow import App, Client, NewTask
 from fibflow.store import leases
 from fibflow.store.batch import array, integers
-from fibflow.store.claim import LOWEST, _claim_statement
+from fibflow.store.claim import LOWEST, claim_statement
 from fibflow.store.database import Database, Session, write
 from fibflow.store.finish import COMPLETE_OWNED
 from fibflow.store.tables import task
@@ -85,7 +85,7 @@ def test_claiming_walks_the_claim_index_and_comes_back_by_the_primary_key(filled
     types = list(range(1, lanes + 1))
     given = {"types": integers(types), "rooms": integers([500] * lanes), "lows": integers([LOWEST] * lanes)}
     parameters = {**given, "limit": 500, "worker": 1, "default_timeout": 60}
-    ways = sorted(filled.call(_plan, _claim_statement(lanes > 1), parameters, generic))
+    ways = sorted(filled.call(_plan, claim_statement(lanes > 1), parameters, generic))
     back = "Seq Scan" if _is_small(filled) else "task_pkey"
     assert ways == sorted(["task_claim"] * lanes + [back])
 

@@ -9,7 +9,7 @@ from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
 from fibflow.model import NewTask, Options
 from fibflow.store.cron import CronDeclaration, crons, pause_cron, ticks
 from fibflow.store.deciding import decide_ticks
-from fibflow.store.figures import TypeFigures, type_figures
+from fibflow.store.figures import TypeFigures, of_resources, queues
 from fibflow.store.installation import take_lead
 from fibflow.store.synced import (
     DeletionPolicy,
@@ -180,9 +180,9 @@ def test_a_pool_that_is_gone_is_gone(database, lead):
 
 def test_the_figures_of_a_type_count_its_tasks(database, lead):
     database.call(sync_types, lead, [ONE])
-    assert database.call(type_figures) == {ONE.resource: TypeFigures()}
+    assert of_resources(database.call(queues)) == {ONE.resource: TypeFigures()}
     Client(database).enqueue_many([NewTask("code_one"), NewTask("code_one", delay=60)])
-    found = database.call(type_figures)[ONE.resource]
+    found = of_resources(database.call(queues))[ONE.resource]
     assert (found.pending, found.running, found.failed, found.oldest_pending is not None) == (2, 0, 0, True)
 
 

@@ -76,15 +76,16 @@ def worker(place: Place, arguments: tuple[str, ...]) -> None:
 
 
 @commands.command()
+@click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for a database that does not answer yet.")
 @reading
 @placed
-def migrate(place: Place) -> None:
+def migrate(place: Place, wait: float) -> None:
     """Bring the database to the newest schema; a SQLite file is made if there is none."""
-    from fibflow.store.migrate import migrate as migrate_database
+    from fibflow.store.migrate import migrate_when_up
     from fibflow.store.sqlite_file import check_place
 
     check_place(place.url)
-    version = migrate_database(place.url)
+    version = migrate_when_up(place.url, wait)
     did(place, f"the schema stands at {version}", schema=version, done="migrated")
 
 

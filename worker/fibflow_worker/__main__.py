@@ -22,7 +22,7 @@ from fibflow.store.migrate import check_schema
 from fibflow.store.sqlite_file import check_file
 from fibflow_worker import health
 from fibflow_worker.runtime import Worker
-from fibflow_worker.serving import serve
+from fibflow_worker.serving import serve, show
 from fibflow_worker.settings import Settings
 
 log = logger(__name__)
@@ -65,6 +65,7 @@ async def _serve(worker: Worker, port: int | None) -> None:
     """Serve, then leave at once: a handler that never returns, or never lets itself be cancelled, must not hold us."""
     try:
         if port is not None:
+            show(worker)
             health.serve(worker, port)
         await serve(worker)
     except FibflowError as error:

@@ -10,9 +10,10 @@ run ──▶ value ──▶ completed
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fibflow import encoding
@@ -61,6 +62,12 @@ class Result:
     ending: Ending
     children: Sequence[NewTask] = ()
     blocked: bool = False
+    ended: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """How long the attempt took."""
+        return self.ended - self.attempt.context.started
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,10 @@ from fibflow_worker.attempts import Attempts
 from fibflow_worker.heartbeat import Heartbeat
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.maintenance import Maintenance
+from fibflow_worker.observed import Observed
 from fibflow_worker.settings import Settings
 from fibflow_worker.slots import Slots
+from fibflow_worker.tallies import Tallies
 from fibflow_worker.tenure import Tenure
 from fibflow_worker.turns import LOCK_WAIT, Turns
 
@@ -51,9 +53,11 @@ class Worker:
         self.paused = False
         self._own = own = database.apart(patience=self.settings.patience, lock_wait=LOCK_WAIT)
         self._slots = Slots(self.settings.slots)
+        self.tallies = Tallies()
+        self.observed = Observed(self, self._slots)
         self._lanes = Lanes(app, own, self._slots, self.settings.pool)
-        self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock())
-        self._turns = Turns(own, self._slots, self._lanes, self, self._attempts.start)
+        self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock(), self.tallies)
+        self._turns = Turns(own, self._slots, self._lanes, self, self._attempts.start, self.tallies)
         self._tenure = Tenure(own, self.settings, self._attempts, self._turns, self._handlers)
         self._maintenance = Maintenance(own, self.settings, self._slots, self._lanes, self._turns, self, self._attempts.stop)
         self._stopping = asyncio.Event()
@@ -90,6 +94,11 @@ class Worker:
     def claims(self) -> bool:
         """Whether it takes tasks now."""
         return self.writes and self.state is State.RUNNING and not self.paused and not self._tenure.paused
+
+    @property
+    def lease_age(self) -> float:
+        """Seconds since the last good renewal was sent."""
+        return self._tenure.age
 
     def _handlers(self) -> list[str]:
         return [handler.declaration.name for handler in self.app.handlers.values()]

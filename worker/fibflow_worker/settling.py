@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 from fibflow.errors import DatabaseError, InvalidInput, LeaseLost, last_line
 from fibflow.logs import logger
-from fibflow.model import EventType, Outcome
+from fibflow.model import EventType, Outcome, Status
 from fibflow.store import claim, record, settle
 from fibflow.store.claim import Claimed, Lane
 from fibflow.store.database import Database
 from fibflow.store.repeats import Transient
 from fibflow_worker.execution import Result, failed
+from fibflow_worker.tallies import Tallies
 
 log = logger(__name__)
 
@@ -31,8 +32,8 @@ Place = tuple[Sequence[Lane], int]
 class Settling:
     """Settles the results of one worker."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(self, database: Database, tallies: Tallies) -> None:
+        self.database, self.tallies = database, tallies
 
     async def spawns(self, worker_id: int, left: list[Result]) -> DatabaseError | None:
         """Settle the results that create children; the trouble with the last of those that are left."""
@@ -61,7 +62,7 @@ class Settling:
         except Exception as error:  # whatever children a handler made up, they fail its attempt and nothing else
             await self._fail(worker_id, result, error)
         else:
-            _tell([result], stale)
+            self._tell([result], stale)
 
     async def others(self, worker_id: int, left: list[Result], place: Place | None) -> Sequence[Claimed]:
         """Settle the results without children, and claim in the same transaction; what was claimed. Raises DatabaseError."""
@@ -77,7 +78,7 @@ class Settling:
             await self._settle_apart(worker_id, batch)
             place = None
         else:
-            _tell([result for result in batch if not result.blocked], stale)
+            self._tell([result for result in batch if not result.blocked], stale)
         left[:] = [result for result in left if result.children or result.blocked]
         return claimed
 
@@ -118,29 +119,44 @@ class Settling:
             await self._settle_apart(worker_id, batch[:middle])
             await self._settle_apart(worker_id, batch[middle:])
         else:
-            _tell(batch, stale)
+            self._tell(batch, stale)
 
     async def _fail(self, worker_id: int, result: Result, error: Exception) -> None:
         """The attempt's result cannot be stored: it fails without a retry, and says why."""
         refused = failed(result.attempt, InvalidInput("result", result.attempt.context.name, f"cannot be stored: {error}"))
-        _tell([refused], await self.database.run(settle.settle, worker_id, [refused.ending]))
+        self._tell([refused], await self.database.run(settle.settle, worker_id, [refused.ending]))
+
+    # ── what is told of it ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, batch: Sequence[Result], stale: Sequence[LeaseLost]) -> None:
+        for refusal in stale:
+            log.info(EventType.STALE_WRITE_REJECTED, reason=str(refusal))
+        lost = {(refusal.task_id, refusal.fence) for refusal in stale}
+        everything = log.isEnabledFor(logging.DEBUG)
+        for result in batch:
+            if result.ending.key not in lost:
+                self._count(result)
+            if everything or result.ending.outcome is not Outcome.COMPLETED:
+                _tell_of(result)
+
+    def _count(self, result: Result) -> None:
+        ending = result.ending
+        failed = ending.outcome in FAILED
+        self.tallies.ended(
+            result.attempt.context.name,
+            ending.outcome,
+            result.seconds,
+            again=failed and ending.next.status is Status.PENDING,
+            for_good=ending.next.status is Status.PERMANENTLY_FAILED,
+        )
+
+
+FAILED = frozenset({Outcome.FAILED, Outcome.TIMEOUT})
 
 
 def _refused(error: DatabaseError) -> bool:
     """Whether the database answered, and said no; its subclasses are times when it did not answer so."""
     return type(error) is DatabaseError
-
-
-# ── what is told of it ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _tell(batch: Sequence[Result], stale: Sequence[Exception]) -> None:
-    for refusal in stale:
-        log.info(EventType.STALE_WRITE_REJECTED, reason=str(refusal))
-    everything = log.isEnabledFor(logging.DEBUG)
-    for result in batch:
-        if everything or result.ending.outcome is not Outcome.COMPLETED:
-            _tell_of(result)
 
 
 def _tell_of(result: Result) -> None:

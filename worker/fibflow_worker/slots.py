@@ -36,6 +36,11 @@ class Slots:
         """How many have ended and wait to be settled."""
         return len(self.ended) + len(self.blocked)
 
+    @property
+    def busy(self) -> int:
+        """Slots that are taken."""
+        return len(self.running) + len(self.ended) + len(self.lingering)
+
     def of_type(self, type_id: int) -> int:
         """How many slots tasks of this type hold, or may be about to fill."""
         return self._held[type_id]

@@ -52,6 +52,12 @@ class Tenure:
         beats = self.heartbeat
         return not self.lost and (beats is None or not self.settings.own_deadline or time.monotonic() < beats.valid_until)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the last good renewal, or the registration, was sent; 0 before that."""
+        beats = self.heartbeat
+        return 0.0 if beats is None else max(time.monotonic() - beats.valid_until + self.settings.lease, 0.0)
+
     def holds(self, worker_id: int) -> bool:
         """Whether the worker still works under this id."""
         return worker_id == self.worker_id and not self.lost

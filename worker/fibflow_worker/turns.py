@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from fibflow.errors import DatabaseError, OutcomeUnknown
 from fibflow.logs import logger
+from fibflow.metrics import histogram
 from fibflow.store.claim import Claimed, Lane
 from fibflow.store.database import Database
 from fibflow.store.notices import WAKE_INTERVAL
@@ -30,6 +31,7 @@ from fibflow_worker.execution import Result
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.settling import Settling
 from fibflow_worker.slots import Slots
+from fibflow_worker.tallies import Tallies
 
 log = logger(__name__)
 
@@ -37,6 +39,11 @@ BATCH = 500
 """Attempts that one turn settles, and claims, at the most."""
 LOOK_AGAIN = 1.4 * WAKE_INTERVAL
 """Seconds after an announcement, when all that was left unannounced since is committed; then there is time for the next."""
+TURN = histogram(
+    "fibflow_turn_duration_seconds",
+    "What one turn took: results settled and tasks claimed, in a transaction.",
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+)
 TURNS = {True: 2, False: 1}
 """Turns at once, on PostgreSQL and not; SQLite has one writer."""
 LOCK_WAIT = 0.5
@@ -82,11 +89,19 @@ class Turn:
 class Turns:
     """Settles and claims for one worker; `start` is called with every claimed task."""
 
-    def __init__(self, database: Database, slots: Slots, lanes: Lanes, lease: Lease, start: Callable[[Claimed], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        slots: Slots,
+        lanes: Lanes,
+        lease: Lease,
+        start: Callable[[Claimed], None],
+        tallies: Tallies,
+    ) -> None:
         self.database, self.slots, self.lanes, self.lease, self.start = database, slots, lanes, lease, start
         self.uncertain = False
         self.under_way = 0
-        self._settling = Settling(database)
+        self._settling = Settling(database, tallies)
         self._claiming = False
         self._backlog = False
         self._told = 0
@@ -178,7 +193,8 @@ class Turns:
     async def _take(self, turn: Turn) -> None:
         told, trouble = self._told, None
         try:
-            trouble = await self._settle_and_claim(turn)
+            with TURN.time():
+                trouble = await self._settle_and_claim(turn)
             self._learn(turn, told)
             self._begin(turn)
         except DatabaseError as error:

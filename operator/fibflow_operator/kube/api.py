@@ -18,14 +18,14 @@ from typing import Any, ParamSpec, TypeVar
 import urllib3
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
-from prometheus_client import Counter
 
 from fibflow.errors import InvalidInput, one_line
+from fibflow.metrics import counter
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CALLS = Counter("fibflow_operator_api_calls", "Calls to the API server.", ["verb", "code"])
+CALLS = counter("fibflow_operator_api_calls", "Calls to the API server.", ["verb", "code"])
 MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 TIMEOUT = (3.0, 10.0)
 """Seconds until a connection stands, and until an answer goes on."""

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from prometheus_client import Counter, Gauge
-
 from fibflow.logs import logger
+from fibflow.metrics import counter, gauge
 from fibflow.scaling import Decision, History, Policy, Rule, Signal, decide
 from fibflow.store.demand import Demand
 from fibflow.store.draining import Marked, mark_idle, marked, unmark
@@ -25,8 +24,8 @@ from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.yard import Deployment
 
 log = logger(__name__)
-DECISIONS = Counter("fibflow_operator_scaling_decisions", "Decisions about a pool that differ from the last one.", ["because"])
-WANTED = Gauge("fibflow_operator_wanted_workers", "Workers that a pool should have.", ["namespace", "pool"])
+DECISIONS = counter("fibflow_operator_scaling_decisions", "Decisions about a pool that differ from the last one.", ["because"])
+WANTED = gauge("fibflow_operator_wanted_workers", "Workers that a pool should have.", ["namespace", "pool"])
 WARM_UP = 10.0
 """Seconds before a cron tick at which a worker is to be there."""
 DEAREST = "-1000"

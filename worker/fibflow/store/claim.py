@@ -67,6 +67,8 @@ class Claimed(NamedTuple):
     spawned: int | None
     context: bytes | None
     created_at: int
+    run_at: int
+    claimed_at: int
 
     @property
     def facts(self) -> Facts:
@@ -142,7 +144,7 @@ RETURNING """ + ", ".join(f"t.{name}" for name in Claimed._fields)
 
 
 @cache
-def _claim_statement(many: bool) -> sa.TextClause:
+def claim_statement(many: bool) -> sa.TextClause:
     return sa.text(CLAIM_HEAD + (QUOTA_OF_MANY_LANES if many else QUOTA_OF_ONE_LANE) + CLAIM_TAIL)
 
 
@@ -155,7 +157,7 @@ def _claim_in_one(session: Session, worker_id: int, lanes: Sequence[Lane], limit
         "worker": worker_id,
         "default_timeout": round(DEFAULT_TIMEOUT * SECOND),
     }
-    return session.fetch(_claim_statement(len(lanes) > 1), parameters)
+    return session.fetch(claim_statement(len(lanes) > 1), parameters)
 
 
 # ── SQLite: a few statements while no one else can write ──────────────────────────────────────────────────────────

@@ -33,7 +33,8 @@ from sqlalchemy.util import greenlet_spawn
 from tenacity import AsyncRetrying, Retrying
 
 from fibflow import encoding
-from fibflow.errors import DatabaseUnavailable
+from fibflow.errors import DatabaseUnavailable, OutcomeUnknown, SchemaMismatch
+from fibflow.metrics import DATABASE_ERRORS
 from fibflow.store.address import parse_url
 from fibflow.store.clock import Clock
 from fibflow.store.engines import SINGLE, postgresql_arguments, sqlite_engine
@@ -217,7 +218,7 @@ class Database:
                 committing = mode is not Mode.READ
                 connection.commit()
         except FAULTS as error:
-            raise explained(error, committing, self.url) from error
+            raise _counted(explained(error, committing, self.url)) from error
         _tell(session)
         return result
 
@@ -251,3 +252,16 @@ def _tell(session: Session) -> None:
     """What was kept until the transaction was committed."""
     for call in session.later:
         call()
+
+
+KINDS = {
+    Transient: "contention",
+    DatabaseUnavailable: "unavailable",
+    OutcomeUnknown: "unknown",
+    SchemaMismatch: "schema",
+}
+
+
+def _counted(error: Exception) -> Exception:
+    DATABASE_ERRORS.labels(KINDS.get(type(error), "refused")).inc()
+    return error

@@ -21,6 +21,7 @@ from fibflow import encoding
 from fibflow import ticks as rules
 from fibflow.errors import FibflowError, UnknownTaskType
 from fibflow.logs import logger
+from fibflow.metrics import CRON_LAG, CRON_TICKS
 from fibflow.model import SECOND, ConcurrencyPolicy, MissedRunPolicy, NewTask, TaskId
 from fibflow.schedule import Schedule
 from fibflow.store.database import Session, write
@@ -82,6 +83,7 @@ def _decide(session: Session, row: Row, moment: int) -> None:
     records = [_record(session, row, tick, moment) for tick in decision.ticks]
     if records:
         session.connection.execute(sa.insert(cron_tick).values(records))
+        session.after(_count, records)
         session.after(
             log.debug,
             "cron_decided",
@@ -90,6 +92,13 @@ def _decide(session: Session, row: Row, moment: int) -> None:
             tasks=[r["task_id"] for r in records if r["task_id"]],
         )
     _advance(session, row, decision.decided_through, schedule.next_after(decision.decided_through))
+
+
+def _count(records: Sequence[Row]) -> None:
+    for record in records:
+        CRON_TICKS.labels(record["reason"] or record["decision"]).inc(record["count"] or rules.MOST_COUNTED)
+        if record["reason"] is None:
+            CRON_LAG.observe((record["decided_at"] - record["tick"]) / SECOND)
 
 
 def _active(session: Session, cron_id: int) -> int:

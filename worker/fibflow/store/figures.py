@@ -1,7 +1,8 @@
-"""How many tasks of each type wait, run and have failed for good: what a TaskType's status tells."""
+"""How many tasks of each type wait, run and have failed for good: what a TaskType's status and the metrics tell."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 
 from fibflow.store.database import Session, read
 from fibflow.store.synced import Name
-from fibflow.store.tables import task, task_final, task_type
+from fibflow.store.tables import cron_task, task, task_final, task_type, worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +24,42 @@ class TypeFigures:
     paused: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A task type and its figures. `resource` is the TaskType that it has, if any."""
+
+    namespace: str
+    type: str
+    resource: str | None
+    figures: TypeFigures
+
+
 @read
-def type_figures(session: Session) -> dict[Name, TypeFigures]:
-    """The figures of the types that TaskTypes have."""
+def queues(session: Session) -> list[Queue]:
+    """The figures of all types."""
     states = _by_state(session)
     failed = _failed(session)
-    query = sa.select(task_type.c.id, task_type.c.namespace, task_type.c.resource, task_type.c.paused)
-    return {
-        Name(row.namespace, row.resource): TypeFigures(
-            pending=sum(states.get((row.id, state), (0, None))[0] for state in ("ready", "scheduled")),
-            running=states.get((row.id, "running"), (0, None))[0],
-            failed=failed.get(row.id, 0),
-            oldest_pending=states.get((row.id, "ready"), (0, None))[1],
-            paused=row.paused,
+    columns = (task_type.c[name] for name in ("id", "namespace", "name", "resource", "paused"))
+    return [
+        Queue(
+            row.namespace,
+            row.name,
+            row.resource,
+            TypeFigures(
+                pending=sum(states.get((row.id, state), (0, None))[0] for state in ("ready", "scheduled")),
+                running=states.get((row.id, "running"), (0, None))[0],
+                failed=failed.get(row.id, 0),
+                oldest_pending=states.get((row.id, "ready"), (0, None))[1],
+                paused=row.paused,
+            ),
         )
-        for row in session.connection.execute(query.where(task_type.c.resource.is_not(None)))
-    }
+        for row in session.connection.execute(sa.select(*columns))
+    ]
+
+
+def of_resources(found: Sequence[Queue]) -> dict[Name, TypeFigures]:
+    """The figures of the types that TaskTypes have."""
+    return {Name(queue.namespace, queue.resource): queue.figures for queue in found if queue.resource is not None}
 
 
 def _by_state(session: Session) -> dict[tuple[int, str], tuple[int, int]]:
@@ -51,3 +72,30 @@ def _failed(session: Session) -> dict[int, int]:
     failed = task_final.c.status == sa.text("'permanently_failed'")  # a literal, so that the partial index serves it
     query = sa.select(task_final.c.type_id, sa.func.count()).where(failed).group_by(task_final.c.type_id)
     return {type_id: count for type_id, count in session.connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What besides queues is looked at: the database's now, overdue cron tasks and since when, paused ones, workers."""
+
+    now: int
+    overdue: dict[tuple[str, str], int]
+    paused: dict[str, int]
+    workers: dict[str, tuple[int, int]]
+
+
+@read
+def rest(session: Session) -> Rest:
+    """Cron tasks whose next instant has passed undecided, how many were paused by a failure, active workers and slots."""
+    moment = session.now()
+    held = sa.or_(cron_task.c.paused, cron_task.c.suspended)
+    late = sa.select(cron_task.c.namespace, cron_task.c.name, cron_task.c.next_at).where(cron_task.c.next_at <= moment, ~held)
+    paused = sa.select(cron_task.c.namespace, sa.func.count()).where(cron_task.c.paused_reason.is_not(None))
+    active = sa.select(worker.c.namespace, sa.func.count(), sa.func.sum(worker.c.slots)).where(worker.c.status == "active")
+    connection = session.connection
+    return Rest(
+        moment,
+        {(namespace, name): at for namespace, name, at in connection.execute(late)},
+        {namespace: count for namespace, count in connection.execute(paused.group_by(cron_task.c.namespace))},
+        {namespace: (count, slots) for namespace, count, slots in connection.execute(active.group_by(worker.c.namespace))},
+    )

@@ -11,6 +11,7 @@ others: what they hold is left to the next.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from fibflow import encoding
 from fibflow.errors import NotFound, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_interruption
 from fibflow.logs import logger
+from fibflow.metrics import LOST_WORKERS, OVERDUE, RECOVERIES
 from fibflow.model import Outcome, Status
 from fibflow.store.clock import micros, now, seconds
 from fibflow.store.database import Session, statement, write
@@ -130,6 +132,7 @@ def _former(session: Session, pod_id: str) -> dict[int, int]:
 
 def _end_workers(session: Session, ids: Sequence[int], status: str, moment: int, by: int | None) -> None:
     if ids:
+        session.after(LOST_WORKERS.labels(status).inc, len(ids))
         change = sa.update(worker).where(worker.c.id.in_(ids))
         session.connection.execute(change.values(status=status, ended_at=moment, ended_by=by))
 
@@ -218,6 +221,8 @@ def take_back(session: Session, by: int) -> int:
     rows = session.connection.execute(query).mappings().all()
     pod = session.connection.execute(sa.select(worker.c.pod_id).where(worker.c.id == by)).scalar()
     back = end_attempts(session, unheld(session, [_lost(row, by, pod) for row in rows]))
+    for cause, count in Counter(row["cause"] for row in rows if (row["id"], row["attempt"]) in back).items():
+        session.after(RECOVERIES.labels(cause).inc, count)
     for task_id, fence in sorted(back):
         session.after(log.info, "task_recovered", task_id=task_id, attempt=fence, by=by)
     return len(back)
@@ -270,6 +275,7 @@ def time_out_overdue(session: Session, by: int) -> int:
     error = "timed out: its worker did not settle it in time"
     endings = [_ending(row, Outcome.TIMEOUT, after=after_failure(facts_of(row)), error=error, ended_by=by) for row in rows]
     late = end_attempts(session, unheld(session, endings))
+    session.after(OVERDUE.inc, len(late))
     for task_id, fence in sorted(late):
         session.after(log.info, "task_timed_out", task_id=task_id, attempt=fence, by=by, error=error)
     return len(late)

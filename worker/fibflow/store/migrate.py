@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from fibflow.errors import SchemaMismatch
+from fibflow.errors import DatabaseUnavailable, SchemaMismatch
 from fibflow.store.address import shown
 from fibflow.store.database import Database, Session, read, write
 from fibflow.store.tables import schema_version
@@ -28,6 +29,7 @@ from fibflow.version import __version__
 SCRIPTS = Path(__file__).parent / "migrations"
 ADVISORY_LOCK = 0x666962666C6F77  # "fibflow"
 PATIENCE = "10min"  # how long one program waits until another has migrated
+A_LITTLE = 0.5  # seconds until a database that does not answer is asked again
 ONE_AT_A_TIME = threading.Lock()  # alembic keeps the migration that it runs in module variables
 
 
@@ -51,6 +53,13 @@ def migrate(database: Database | str) -> str:
         return migrate(own)
     finally:
         own.close()
+
+
+def migrate_when_up(url: str, patience: float) -> str:
+    """`migrate`, as soon as the database answers. Raises DatabaseUnavailable once it has not for so many seconds."""
+    unanswered = retry_if_exception_type(DatabaseUnavailable)
+    waiting = Retrying(retry=unanswered, stop=stop_after_delay(patience), wait=wait_fixed(A_LITTLE), reraise=True)
+    return waiting(migrate, url)
 
 
 @write

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
+from fibflow.metrics import PRUNED
 from fibflow.model import FINAL, Status
 from fibflow.store.clock import micros
 from fibflow.store.database import Session, write
@@ -85,6 +86,7 @@ def prune(
     encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
     choices = _choices(statuses)
     gone = remove(session, choices, session.now() - (micros(age) or 0), limit)
+    session.after(PRUNED.inc, gone.tasks)
     past = Forgotten() if gone.more else forget(session, age)
     more = gone.more or FORGOTTEN in (past.workers, past.ticks, past.events)
     return Pruned(gone.workflows, gone.tasks, gone.attempts, gone.events + past.events, more, past.workers, past.ticks)

@@ -1,0 +1,97 @@
+{{/* Where the database is, and whose address is in which Secret. */}}
+
+{{/* What cannot be: no database, or two. */}}
+{{- define "fibflow.checkDatabase" -}}
+{{- $given := 0 -}}
+{{- range list .Values.database.existingSecret .Values.database.host .Values.postgresql.enabled -}}
+{{- if . }}{{ $given = add $given 1 }}{{ end -}}
+{{- end -}}
+{{- if eq $given 0 -}}
+{{- fail "\nfibflow needs a PostgreSQL. Set one of\n  database.existingSecret   a Secret with its address\n  database.host             and the values beside it\n  postgresql.enabled=true   to try things out" -}}
+{{- end -}}
+{{- if gt $given 1 -}}
+{{- fail "\nSet only one of database.existingSecret, database.host and postgresql.enabled: which database is meant?" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the operator's address, and its key. */}}
+{{- define "fibflow.databaseSecret" -}}
+{{- default (printf "%s-database" (include "fibflow.operator" .)) .Values.database.existingSecret -}}
+{{- end -}}
+
+{{- define "fibflow.databaseKey" -}}
+{{- if .Values.database.existingSecret }}{{ .Values.database.keys.operator }}{{ else }}dsn{{ end -}}
+{{- end -}}
+
+{{/* The Secret with the address for migrations: a hook of its own where the chart makes it. */}}
+{{- define "fibflow.migrationsSecret" -}}
+{{- if .Values.database.existingSecret -}}
+{{- .Values.database.existingSecret -}}
+{{- else if .Values.postgresql.enabled -}}
+{{- include "fibflow.databaseSecret" . -}}
+{{- else -}}
+{{- include "fibflow.migrations" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fibflow.migrationsKey" -}}
+{{- if .Values.database.existingSecret }}{{ .Values.database.keys.migrations }}{{ else }}dsn{{ end -}}
+{{- end -}}
+
+{{/* The address for a role: (list . "operator"); a role without a user of its own is the operator's. */}}
+{{- define "fibflow.dsn" -}}
+{{- $top := index . 0 -}}
+{{- $database := $top.Values.database -}}
+{{- if $top.Values.postgresql.enabled -}}
+{{- $host := printf "%s.%s.svc" (include "fibflow.postgresql" $top) $top.Release.Namespace -}}
+postgresql://fibflow:{{ include "fibflow.escaped" (include "fibflow.password" $top) }}@{{ $host }}:5432/fibflow
+{{- else -}}
+{{- $role := index $database (index . 1) -}}
+{{- if not $role.user }}{{ $role = $database.operator }}{{ end -}}
+{{- $who := include "fibflow.escaped" $role.user -}}
+{{- if $role.password }}{{ $who = printf "%s:%s" $who (include "fibflow.escaped" $role.password) }}{{ end -}}
+{{- $where := printf "%s:%d/%s" $database.host (int $database.port) (include "fibflow.escaped" $database.name) -}}
+postgresql://{{ $who }}@{{ $where }}?sslmode={{ $database.sslmode }}
+{{- end -}}
+{{- end -}}
+
+{{- define "fibflow.escaped" -}}{{ urlquery . | replace "+" "%20" }}{{- end -}}
+
+{{/* The built-in database's password: as given, else as it was drawn before, else drawn now; one in one rendering. */}}
+{{- define "fibflow.password" -}}
+{{- if .Values.postgresql.password -}}
+{{- .Values.postgresql.password -}}
+{{- else -}}
+{{- if not (hasKey .Release "fibflowPassword") -}}
+{{- $stored := lookup "v1" "Secret" .Release.Namespace (include "fibflow.postgresql" .) -}}
+{{- $drawn := randAlphaNum 32 -}}
+{{- with $stored }}{{ $drawn = index .data "password" | b64dec }}{{ end -}}
+{{- $_ := set .Release "fibflowPassword" $drawn -}}
+{{- end -}}
+{{- .Release.fibflowPassword -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The namespaces where workers find their Secret. */}}
+{{- define "fibflow.workerNamespaces" -}}
+{{- toJson (default (default (list .Release.Namespace) .Values.watchNamespaces) .Values.database.workers.namespaces) -}}
+{{- end -}}
+
+{{/* The container that migrates, in a Job or before the operator. */}}
+{{- define "fibflow.migrate" -}}
+name: migrate
+image: {{ include "fibflow.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+command: [python, -m, fibflow, migrate, --wait, {{ .Values.migrations.waitSeconds | quote }}]
+env:
+  - name: FIBFLOW_DATABASE
+    valueFrom:
+      secretKeyRef:
+        name: {{ include "fibflow.migrationsSecret" . }}
+        key: {{ include "fibflow.migrationsKey" . }}
+resources: {{ toYaml .Values.migrations.resources | nindent 2 }}
+securityContext: {{ include "fibflow.containerSecurity" . | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+{{- end -}}

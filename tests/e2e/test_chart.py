@@ -1,0 +1,138 @@
+"""The chart on a real cluster, from nothing: it installs, tells how to go on, is watched, is upgraded, goes and comes back."""
+
+import json
+import runpy
+
+import pytest
+
+from cluster.waiting import until
+from e2e import releases
+from e2e.planes import resource, task_type
+from e2e.releases import CHART, ROOT, Prometheus, Release
+from manifests.test_dashboard import EXPRESSIONS, VARIABLES
+from scraping import families
+
+DATABASE = "chart"
+
+
+@pytest.fixture(scope="module")
+def operator_image(own_cluster):
+    return own_cluster.give(releases.operator())
+
+
+@pytest.fixture
+def place(own_cluster, operator_image, tmp_path, request):
+    """A namespace of restricted security, and a release that is to be."""
+    with releases.restricted(own_cluster, f"chart-{request.node.name[5:30].strip('_').replace('_', '-')}") as namespace:
+        yield Release(own_cluster, namespace, operator_image, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def installed(own_cluster, operator_image, tmp_path_factory):
+    """A release on an empty database of its own, whose Secret was there before."""
+    with releases.restricted(own_cluster, "chart") as namespace:
+        own_cluster.postgres.sql(f"CREATE DATABASE {DATABASE}")
+        url = own_cluster.postgres.url(DATABASE)
+        for name in ("database", "fibflow-database"):
+            own_cluster.kubectl("create", "secret", "generic", name, "-n", namespace, f"--from-literal=dsn={url}")
+        release = Release(own_cluster, namespace, operator_image, tmp_path_factory.mktemp("release"))
+        release.notes = release.install({"database": {"existingSecret": "database"}})
+        yield release
+        release.uninstall()
+
+
+def test_the_notes_say_which_commands_come_next_and_they_work(installed):
+    notes = installed.notes.partition("NOTES:")[2]
+    assert "helm test my --namespace chart" in notes
+    assert "kubectl apply --namespace chart -f" in notes
+    assert "kubectl get fibflow --namespace chart" in notes
+    assert "kubectl create secret generic fibflow-database --namespace NAMESPACE" in notes
+    assert "Phase:          Succeeded" in installed.helm("test", "my")
+
+
+def test_what_is_applied_comes_into_force_and_an_upgrade_loses_none_of_it(installed):
+    cluster, namespace = installed.cluster, installed.namespace
+    for name in ("tasktypes", "crontask"):
+        cluster.apply((ROOT / "examples" / "stdlib" / "manifests" / f"{name}.yaml").read_text(), namespace)
+    # The watch tells of them: whole lists are a minute apart.
+    cluster.wait("condition=Ready", "tasktypes,crontasks", "--all", namespace=namespace, seconds=20)
+    before = set(installed.operators())
+    installed.install(installed.values | {"operator": {"logLevel": "DEBUG"}})
+    until(lambda: not before & set(installed.operators()), 60, "the operators are new ones")
+    assert {each["name"] for each in installed.fibflow("types")} >= {"tick", "index_stdlib"}
+
+
+def test_a_prometheus_in_the_cluster_finds_every_metric_and_takes_every_query(installed, tmp_path):
+    image = installed.cluster.give(releases.prometheus(tmp_path))
+    prometheus = Prometheus(installed.cluster, installed.namespace, image, CHART / "files" / "rules.yaml")
+    prometheus.wait("fibflow_operator_leader == 1 and fibflow_operator_database_up == 1")
+    prometheus.wait("count(up == 1) == 2")
+    described = {each.name for each in runpy.run_path(str(ROOT / "tools" / "reference.py"))["served"]("operator")}
+    leader = prometheus.query("fibflow_operator_leader == 1")[0]["metric"]["pod"]
+    place = f"/api/v1/namespaces/{installed.namespace}/pods/{leader}:8080/proxy/metrics"
+    assert {name for name, _ in families(installed.cluster.kubectl("get", "--raw", place))} == described
+    for title, expression in EXPRESSIONS.items():
+        for name, value in VARIABLES.items():
+            expression = expression.replace(name, value)
+        prometheus.query(expression)  # it raises for what Prometheus does not take
+        assert title
+    assert prometheus.query('fibflow_tasks{type="tick",status="pending"}')
+    assert prometheus.query("fibflow_database_claim_indexed == 1")
+    groups = prometheus.ask("rules?type=alert")["groups"]
+    assert [rule["lastError"] for group in groups for rule in group["rules"] if rule.get("lastError")] == []
+    firing = {alert["labels"]["alertname"] for alert in prometheus.ask("alerts")["alerts"] if alert["state"] == "firing"}
+    assert firing <= {"FibflowCronLate"}  # nobody works here
+
+
+def test_an_uninstall_keeps_resources_and_rows_and_a_reinstall_goes_on_with_them(installed):
+    cluster, namespace = installed.cluster, installed.namespace
+    cluster.apply(json.dumps(task_type("stays", description="before")), namespace)
+    cluster.wait("condition=Ready", "tasktype/stays", namespace=namespace)
+    installed.uninstall()
+    ours = ("-n", namespace, "-l", "app.kubernetes.io/instance=my", "-o", "name")
+    assert cluster.kubectl("get", "deployments,services,roles,jobs,secrets", *ours) == ""
+    assert cluster.field(".metadata.name", "tasktype/stays", namespace=namespace) == "stays"
+    rows = "SELECT description FROM fibflow.task_type WHERE resource = 'stays'"
+    assert cluster.postgres.sql(rows, DATABASE) == "before"
+    cluster.apply(json.dumps(task_type("stays", description="after")), namespace)
+    installed.install(installed.values)
+    until(lambda: cluster.postgres.sql(rows, DATABASE) == "after", 30, "the resource is in force")
+
+
+def test_the_built_in_database_needs_nothing_else(place):
+    image = place.cluster.give(releases.postgresql())
+    repository, _, tag = image.rpartition(":")
+    built_in = {"enabled": True, "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}}
+    said = place.install({"postgresql": built_in | {"persistence": {"enabled": False}}, "watchNamespaces": [place.namespace]})
+    assert "the built-in PostgreSQL is for trying things out" in said
+    assert "Phase:          Succeeded" in place.helm("test", "my")
+    place.cluster.apply(json.dumps(task_type("work")), place.namespace)
+    place.cluster.wait("condition=Ready", "tasktype/work", namespace=place.namespace)
+    place.uninstall()
+
+
+def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(place):
+    nowhere = {"database": {"host": "nowhere.invalid", "operator": {"user": "op"}}}
+    hurried = {"migrations": {"waitSeconds": 1, "backoffLimit": 0}}
+    with pytest.raises(RuntimeError, match="failed pre-install") as failed:
+        place.install(nowhere | hurried)
+    assert "postgresql://op@nowhere.invalid:5432/fibflow?sslmode=prefer is not available" in str(failed.value)
+    assert place.operators() == []
+    place.helm("uninstall", "my", "--no-hooks")
+
+
+def test_who_may_edit_writes_task_types_but_none_with_workers(installed):
+    cluster, namespace = installed.cluster, installed.namespace
+    cluster.kubectl("create", "rolebinding", "ed", "-n", namespace, "--clusterrole=edit", "--user=ed")
+    as_ed = ("apply", "-n", namespace, "--as=ed", "-f", "-")
+    until(lambda: "yes" in _may(cluster, namespace), 20, "the role edit has been aggregated")
+    cluster.kubectl(*as_ed, text=json.dumps(task_type("plain")))
+    with pytest.raises(RuntimeError, match="forbidden"):
+        cluster.kubectl(*as_ed, text=json.dumps(resource("WorkerPool", "pool", app="a:b", image="i")))
+
+
+def _may(cluster, namespace):
+    try:
+        return cluster.kubectl("auth", "can-i", "create", "tasktypes", "-n", namespace, "--as=ed")
+    except RuntimeError:
+        return "no"

@@ -1,0 +1,277 @@
+"""The alerts: each fires on what it is for and resolves when that is over, says so in a sentence, and has its runbook.
+
+promtool runs the rules as Prometheus would. A case is a story in minutes: the series, when it must fire with which
+sentence, and when it must be quiet again.
+"""
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import programs
+from manifests.charts import CHART, ROOT, one, render
+
+RULES = CHART / "files" / "rules.yaml"
+GROUPS = yaml.safe_load(RULES.read_text())["groups"]
+ALERTS = {rule["alert"]: rule for group in GROUPS for rule in group["rules"] if "alert" in rule}
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`series`: names and values, one a minute. `says`: the alert's description when it fires."""
+
+    series: dict[str, str]
+    fires: str
+    resolved: str
+    says: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+def _gauge(good: object, bad: object, minutes: int) -> str:
+    """Good for five minutes, bad for so many, and good again."""
+    return f"{good}x5 {bad}x{minutes} {good}x60"
+
+
+POD = {"namespace": "ns", "pod": "p"}
+OF_POD = '{namespace="ns",pod="p"}'
+OF_QUEUE = '{task_namespace="team",type="resize"}'
+LEADING = f"fibflow_operator_leader{OF_POD}"
+GROWING = "0x5 0+2x29 58x60"
+
+CASES = {
+    "FibflowNoLeader": Case(
+        {LEADING: _gauge(1, 0, 10)},
+        "9m",
+        "20m",
+        "Tasks run on, but nothing that is applied takes effect. No operator has led for two minutes.",
+    ),
+    "FibflowOperatorDatabaseDown": Case(
+        {LEADING: "1x90", f"fibflow_operator_database_up{OF_POD}": _gauge(1, 0, 10)},
+        "8m",
+        "20m",
+        "p leads and cannot read the database; workers most likely cannot either.",
+        POD,
+    ),
+    "FibflowOperatorApiDown": Case(
+        {LEADING: "1x90", f"fibflow_operator_api_up{OF_POD}": _gauge(1, 0, 10)},
+        "12m",
+        "20m",
+        "p leads and gets no complete list from the API server.",
+        POD,
+    ),
+    "FibflowReconcileStuck": Case(
+        {'fibflow_operator_queue_oldest_seconds{namespace="ns",pod="p",stage="rows"}': _gauge(0, 90, 10)},
+        "12m",
+        "20m",
+        "A key of rows has been waiting for 1m 30s in p.",
+        POD | {"stage": "rows"},
+    ),
+    "FibflowReconcileFailing": Case(
+        {'fibflow_operator_reconciled_total{namespace="ns",stage="rows",result="failed"}': GROWING},
+        "25m",
+        "55m",
+        "20 times in ten minutes, rows of a resource could not be written.",
+        {"namespace": "ns", "stage": "rows"},
+    ),
+    "FibflowQueueOld": Case(
+        {f"fibflow_oldest_pending_seconds{OF_QUEUE}": _gauge(1, 600, 10)},
+        "12m",
+        "20m",
+        "The oldest task of resize in team has been due for 10m 0s.",
+        {"task_namespace": "team", "type": "resize"},
+    ),
+    "FibflowNoWorkers": Case(
+        {
+            'fibflow_tasks{task_namespace="team",type="resize",status="pending"}': "3x90",
+            'fibflow_workers{task_namespace="team"}': _gauge(1, 0, 10),
+        },
+        "12m",
+        "20m",
+        "3 tasks wait in team, where no worker is active.",
+        {"task_namespace": "team"},
+    ),
+    "FibflowAttemptsFailing": Case(
+        {
+            'fibflow_attempts_total{namespace="ns",type="resize",outcome="completed"}': "0+1x90",
+            'fibflow_attempts_total{namespace="ns",type="resize",outcome="failed"}': "0x5 0+3x29 87x60",
+        },
+        "25m",
+        "50m",
+        "75% of the attempts of resize fail or time out.",
+        {"namespace": "ns", "type": "resize"},
+    ),
+    "FibflowTasksFailed": Case(
+        {'fibflow_permanent_failures_total{namespace="ns",type="resize"}': GROWING},
+        "30m",
+        "60m",
+        "30 tasks of resize used up their attempts in a quarter of an hour.",
+        {"namespace": "ns", "type": "resize"},
+    ),
+    "FibflowCronLate": Case(
+        {'fibflow_cron_overdue_seconds{task_namespace="team",cron="nightly"}': _gauge(0, 120, 10)},
+        "8m",
+        "20m",
+        "nightly in team is 2m 0s late: nobody decides its instants.",
+        {"task_namespace": "team", "cron": "nightly"},
+    ),
+    "FibflowCronPaused": Case(
+        {'fibflow_cron_paused{task_namespace="team"}': _gauge(0, 2, 10)},
+        "8m",
+        "20m",
+        "2 cron tasks of team are paused, because a tick failed for good.",
+        {"task_namespace": "team"},
+    ),
+    "FibflowWorkersLost": Case(
+        {'fibflow_lost_workers_total{namespace="ns",pod="p",cause="superseded"}': GROWING},
+        "30m",
+        "60m",
+        "30 workers ended without draining in a quarter of an hour; look at their pods' restarts.",
+    ),
+    "FibflowLeaseAtRisk": Case(
+        {f"fibflow_lease_age_seconds{OF_POD}": _gauge(2, 20, 10)},
+        "8m",
+        "20m",
+        "p renewed its lease 20s ago; past the lease others take its tasks.",
+        POD,
+    ),
+    "FibflowHandlersLinger": Case(
+        {f"fibflow_lingering_handlers{OF_POD}": _gauge(0, 2, 20)},
+        "23m",
+        "30m",
+        "2 slots of p are held by handlers whose attempts have ended.",
+        POD,
+    ),
+    "FibflowStaleWrites": Case(
+        {'fibflow_stale_writes_total{namespace="ns",pod="p",verb="complete"}': GROWING},
+        "30m",
+        "60m",
+        "30 writes of attempts that others had taken over were refused. Nothing is lost; time is.",
+    ),
+    "FibflowDatabaseErrors": Case(
+        {'fibflow_database_errors_total{namespace="ns",pod="p",kind="unavailable"}': GROWING},
+        "25m",
+        "50m",
+        "10 calls failed in five minutes (unavailable).",
+        {"namespace": "ns", "kind": "unavailable"},
+    ),
+    "FibflowOldTransaction": Case(
+        {f"fibflow_database_oldest_transaction_seconds{OF_POD}": _gauge(1, 1800, 10)},
+        "12m",
+        "20m",
+        "The oldest transaction is 30m 0s old; dead rows cannot be cleared meanwhile.",
+        POD,
+    ),
+    "FibflowDeadRows": Case(
+        {
+            'fibflow_database_dead_rows{namespace="ns",pod="p",table="task"}': _gauge(100, 500000, 20),
+            'fibflow_database_live_rows{namespace="ns",pod="p",table="task"}': "1000x90",
+        },
+        "23m",
+        "30m",
+        "task has 500k dead rows, many times its live ones.",
+        POD | {"table": "task"},
+    ),
+    "FibflowClaimWithoutIndex": Case(
+        {f"fibflow_database_claim_indexed{OF_POD}": _gauge(1, 0, 15)},
+        "17m",
+        "25m",
+        "The plan of a claim walks through the whole table; every claim gets slower with the queue.",
+        POD,
+    ),
+    "FibflowConnectionsRunOut": Case(
+        {
+            f"fibflow_database_connections{OF_POD}": _gauge(10, 95, 10),
+            f"fibflow_database_max_connections{OF_POD}": "100x90",
+        },
+        "12m",
+        "20m",
+        "95% of the server's connections are in use.",
+        POD,
+    ),
+}
+
+
+def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([programs.watcher("promtool"), *arguments], capture_output=True, text=True)
+
+
+def _told(name, case):
+    annotations = ALERTS[name]["annotations"] | {"description": case.says}
+    return {"exp_labels": ALERTS[name]["labels"] | case.labels, "exp_annotations": annotations}
+
+
+def _story(name, case):
+    moments: list[tuple[str, list[dict[str, Any]]]] = [("2m", []), (case.fires, [_told(name, case)]), (case.resolved, [])]
+    return {
+        "interval": "1m",
+        "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
+        "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": told} for at, told in moments],
+    }
+
+
+def test_every_alert_fires_and_resolves_and_says_what_is_wrong(tmp_path):
+    assert CASES.keys() == ALERTS.keys()
+    tests = {"rule_files": [str(RULES)], "tests": [_story(name, case) for name, case in CASES.items()]}
+    file = tmp_path / "alerts.yaml"
+    file.write_text(json.dumps(tests))
+    done = _promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_finds_nothing_to_remark():
+    done = _promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_namespace_with_a_worker_waits_without_an_alert(tmp_path):
+    """One worker's end is not the end of all, and what is not the leader's is no alert."""
+    quiet = {
+        "FibflowNoWorkers": {
+            'fibflow_tasks{task_namespace="team",type="resize",status="pending"}': "3x30",
+            'fibflow_workers{task_namespace="team"}': "1x30",
+        },
+        "FibflowOperatorDatabaseDown": {
+            LEADING: "0x30",
+            f"fibflow_operator_database_up{OF_POD}": "0x30",
+        },
+        "FibflowNoLeader": {LEADING: "0x30", 'fibflow_operator_leader{namespace="ns",pod="other"}': "1x30"},
+        "FibflowDatabaseErrors": {'fibflow_database_errors_total{namespace="ns",pod="p",kind="contention"}': "0+9x30"},
+    }
+    stories = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "alert_rule_test": [{"eval_time": "25m", "alertname": alert, "exp_alerts": []}],
+        }
+        for alert, series in quiet.items()
+    ]
+    file = tmp_path / "quiet.yaml"
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "tests": stories}))
+    done = _promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_alert_has_a_runbook_where_its_address_leads(name):
+    anchors = {title.lower() for title in re.findall(r"^## (\w+)$", RUNBOOKS.read_text(), re.MULTILINE)}
+    assert ALERTS[name]["annotations"]["runbook_url"] == f"RUNBOOKS#{name.lower()}"
+    assert name.lower() in anchors
+
+
+def test_no_runbook_is_left_without_its_alert():
+    assert set(re.findall(r"^## (\w+)$", RUNBOOKS.read_text(), re.MULTILINE)) == ALERTS.keys()
+
+
+def test_the_chart_says_where_the_runbooks_are():
+    monitoring = {"prometheusRule": {"enabled": True, "runbooks": "https://wiki.example/fibflow"}}
+    rule = one(render({"database": {"existingSecret": "mine"}, "monitoring": monitoring}), "PrometheusRule")
+    alerts = [each for group in rule["spec"]["groups"] for each in group["rules"] if "alert" in each]
+    assert {each["alert"] for each in alerts} == ALERTS.keys()
+    assert all(each["annotations"]["runbook_url"].startswith("https://wiki.example/fibflow#") for each in alerts)
+    assert "{{ $labels.pod }}" in str(alerts)

@@ -1,0 +1,310 @@
+"""The chart: what it renders is valid, restricted, and no more than was asked for; what it is asked wrongly, it refuses."""
+
+import json
+import runpy
+from urllib.parse import unquote
+
+import kubernetes_validate
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from e2e import planes
+from manifests.charts import CHART, ROOT, Refused, kinds, one, pods, render, run
+
+EXISTING = {"database": {"existingSecret": "mine"}}
+BUILT_IN = {"postgresql": {"enabled": True, "password": "drawn once"}}
+PARTS = {
+    "database": {
+        "host": "db.example",
+        "name": "tasks",
+        "sslmode": "require",
+        "operator": {"user": "op", "password": "p@ss/w:rd+ %"},
+        "migrations": {"user": "owner", "password": "m"},
+        "workers": {"user": "work", "password": "w"},
+    }
+}
+EVERYTHING = {
+    "fullnameOverride": "tasks",
+    "commonLabels": {"team": "blue"},
+    "watchNamespaces": ["one", "two"],
+    "image": {"digest": "sha256:" + "0" * 64},
+    "imagePullSecrets": [{"name": "registry"}],
+    "operator": {
+        "podLabels": {"a": "b"},
+        "podAnnotations": {"c": "d"},
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "only", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "high",
+        "env": [{"name": "TZ", "value": "UTC"}],
+        "resources": {"limits": {"memory": "1Gi"}},
+    },
+    "serviceAccount": {"annotations": {"role": "x"}},
+    "networkPolicy": {
+        "enabled": True,
+        "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+        "apiServerTo": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
+        "databaseTo": [{"ipBlock": {"cidr": "10.0.0.2/32"}}],
+    },
+    "monitoring": {
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "serviceMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboard": {"enabled": True},
+    },
+}
+NOTHING = {
+    "serviceAccount": {"create": False},
+    "rbac": {"create": False, "aggregate": False},
+    "crds": {"install": False},
+    "migrations": {"enabled": False},
+    "operator": {"replicas": 1, "topologySpreadConstraints": [], "podDisruptionBudget": {"enabled": False}},
+}
+MATRIX = {
+    "a Secret of yours": EXISTING,
+    "the built-in database": BUILT_IN,
+    "the built-in database without a volume": {"postgresql": {"enabled": True, "persistence": {"enabled": False}}},
+    "an address by parts": PARTS,
+    "everything": PARTS | EVERYTHING,
+    "everything, built in": BUILT_IN | EVERYTHING,
+    "nothing that is optional": EXISTING | NOTHING,
+}
+OF_OTHERS = {"PodMonitor", "ServiceMonitor", "PrometheusRule"}
+
+
+@pytest.fixture(params=list(MATRIX.values()), ids=list(MATRIX))
+def values(request):
+    return request.param
+
+
+@pytest.mark.parametrize("kubernetes", ["1.28.0", "1.34.0", "1.37.0"])
+def test_every_kubernetes_takes_what_is_rendered(values, kubernetes):
+    for resource in render(values, kubernetes=kubernetes):
+        if resource["kind"] not in OF_OTHERS:
+            kubernetes_validate.validate(resource, kubernetes.rpartition(".")[0], strict=True)
+
+
+def test_helm_finds_nothing_to_remark(values, tmp_path):
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps(values))
+    said = run("lint", "--strict", str(CHART), "--kube-version", "1.34.0", "--values", str(file))
+    assert "[WARNING]" not in said and "[ERROR]" not in said
+
+
+def test_every_pod_may_run_in_a_namespace_of_restricted_security(values):
+    for where, pod in pods(render(values)):
+        assert pod["securityContext"]["runAsNonRoot"] is True, where
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, where
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            restricted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+            assert container["securityContext"] == restricted, where
+            assert container["resources"]["limits"]["memory"], where
+
+
+def test_only_the_operator_has_a_token_for_the_api_server(values):
+    trusted = {where for where, pod in pods(render(values)) if pod["automountServiceAccountToken"]}
+    assert len(trusted) == 1 and trusted.pop().startswith("Deployment")
+
+
+def test_whatever_is_namespaced_says_so_and_belongs_to_the_release(values):
+    for resource in render(values):
+        labels = resource["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "my", resource["metadata"]["name"]
+        assert all(labels.get(name) == value for name, value in values.get("commonLabels", {}).items())
+
+
+def test_no_two_resources_have_one_name_even_if_the_release_is_named_after_us(values):
+    rendered = render({**values, "fullnameOverride": "fibflow"})
+    places = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in rendered]
+    assert sorted(set(places), key=str) == sorted(places, key=str)
+
+
+# ── rights ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_operators_rights_are_those_that_it_is_tested_with():
+    rendered = render(EXISTING)
+    given = one(rendered, "ClusterRole", "there-my-fibflow-operator")["rules"] + one(rendered, "Role")["rules"]
+    assert given == planes.rules()
+    assert one(rendered, "ClusterRoleBinding")["subjects"] == [
+        {"kind": "ServiceAccount", "name": "my-fibflow-operator", "namespace": "there"}
+    ]
+
+
+def test_an_operator_of_some_namespaces_has_rights_in_these_only():
+    rendered = render(EXISTING | {"watchNamespaces": ["one", "two"]})
+    assert [each for each in rendered if each["kind"] == "ClusterRoleBinding"] == []
+    roles = {each["metadata"]["namespace"]: each["rules"] for each in rendered if each["kind"] == "Role"}
+    watching, own = planes.rules_of("ClusterRole"), planes.rules_of("Role")
+    assert roles == {"one": watching, "two": watching, "there": own}
+    bound = {each["metadata"]["namespace"] for each in rendered if each["kind"] == "RoleBinding"}
+    assert bound == {"one", "two", "there"}
+
+
+def _written(rendered, role):
+    rules = one(rendered, "ClusterRole", f"there-my-fibflow-{role}")["rules"]
+    return {name for rule in rules for name in rule["resources"] if "create" in rule["verbs"]}
+
+
+def test_who_may_edit_writes_no_pool_and_task_types_only_where_a_policy_guards_their_worker():
+    guarded, bare = render(EXISTING), render(EXISTING, kubernetes="1.28.0")
+    assert _written(guarded, "edit") == {"tasktypes", "crontasks"}
+    assert "ValidatingAdmissionPolicy" in kinds(guarded)
+    assert _written(bare, "edit") == {"crontasks"}
+    assert "ValidatingAdmissionPolicy" not in kinds(bare)
+    assert _written(guarded, "admin") == _written(bare, "admin") == {"tasktypes", "workerpools", "workerpools/scale"}
+    assert _written(guarded, "view") == set()
+
+
+# ── the database ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _address(rendered, name):
+    found = [each for each in rendered if each["kind"] == "Secret" and each["metadata"]["name"] == name]
+    return sa.make_url(found[0]["stringData"]["dsn"])
+
+
+@pytest.mark.parametrize(
+    ("secret", "user", "password"),
+    [
+        ("my-fibflow-operator-database", "op", "p@ss/w:rd+ %"),
+        ("my-fibflow-migrations", "owner", "m"),
+        ("fibflow-database", "work", "w"),
+    ],
+)
+def test_each_role_has_an_address_of_its_own_whatever_its_password(secret, user, password):
+    address = _address(render(PARTS), secret)
+    assert (address.username, address.password, address.host, address.port) == (user, password, "db.example", 5432)
+    assert (unquote(address.database), address.query["sslmode"]) == ("tasks", "require")
+
+
+def test_a_role_without_a_user_of_its_own_is_the_operators():
+    rendered = render({"database": {"host": "db", "operator": {"user": "op", "password": "p"}}})
+    addresses = {_address(rendered, f"my-fibflow-{name}") for name in ("operator-database", "migrations")}
+    assert (
+        addresses
+        == {_address(rendered, "fibflow-database")}
+        == {sa.make_url("postgresql://op:p@db:5432/fibflow?sslmode=prefer")}
+    )
+
+
+def test_workers_find_their_secret_in_each_namespace_that_is_watched():
+    rendered = render(PARTS | {"watchNamespaces": ["one", "two"]})
+    named = [each for each in rendered if each["kind"] == "Secret" and each["metadata"]["name"] == "fibflow-database"]
+    assert {each["metadata"]["namespace"] for each in named} == {"one", "two"}
+
+
+def test_a_secret_of_yours_is_used_and_none_is_made():
+    rendered = render({"database": {"existingSecret": "mine", "keys": {"operator": "op", "migrations": "owner"}}})
+    assert "Secret" not in kinds(rendered)
+    keys = {where: pod["containers"][0]["env"][0]["valueFrom"]["secretKeyRef"]["key"] for where, pod in pods(rendered)}
+    assert keys == {"Deployment my-fibflow-operator": "op", "Job my-fibflow-migrations": "owner", "Pod my-fibflow-test": "op"}
+
+
+def test_migrations_are_a_hook_with_all_that_they_need_before_them():
+    rendered = render(PARTS)
+    hooks = [
+        each for each in rendered if each["metadata"].get("annotations", {}).get("helm.sh/hook") == "pre-install,pre-upgrade"
+    ]
+    weights = {each["kind"]: int(each["metadata"]["annotations"]["helm.sh/hook-weight"]) for each in hooks}
+    assert weights == {"Secret": -10, "ServiceAccount": -10, "Job": 0}
+
+
+def test_with_the_built_in_database_the_operator_migrates_before_it_starts():
+    rendered = render(BUILT_IN)
+    assert "Job" not in kinds(rendered)
+    first = one(rendered, "Deployment")["spec"]["template"]["spec"]["initContainers"]
+    assert [container["name"] for container in first] == ["migrate"]
+    assert _address(rendered, "my-fibflow-operator-database").host == "my-fibflow-postgresql.there.svc"
+
+
+def test_the_drawn_password_is_one_in_all_its_places():
+    rendered = render({"postgresql": {"enabled": True}})
+    password = one(rendered, "Secret", "my-fibflow-postgresql")["stringData"]["password"]
+    assert len(password) == 32
+    assert {_address(rendered, name).password for name in ("my-fibflow-operator-database", "fibflow-database")} == {password}
+
+
+# ── what is kept, and switches ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_definitions_are_installed_as_they_are_and_kept_unless_told_otherwise(keep):
+    found = [each for each in render(EXISTING | {"crds": {"keep": keep}}) if each["kind"] == "CustomResourceDefinition"]
+    sources = [yaml.safe_load(path.read_text()) for path in planes.DEFINITIONS]
+    assert sorted((each["spec"] for each in found), key=str) == sorted((each["spec"] for each in sources), key=str)
+    kept = [each["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for each in found]
+    assert kept == (["keep"] if keep else [None]) * 3
+
+
+@pytest.mark.parametrize(
+    ("switch", "made"),
+    [
+        ({"networkPolicy": {"enabled": True}}, {"NetworkPolicy"}),
+        ({"monitoring": {"podMonitor": {"enabled": True}}}, {"PodMonitor"}),
+        ({"monitoring": {"serviceMonitor": {"enabled": True}}}, {"ServiceMonitor"}),
+        ({"monitoring": {"prometheusRule": {"enabled": True}}}, {"PrometheusRule"}),
+        ({"monitoring": {"dashboard": {"enabled": True}}}, {"ConfigMap"}),
+    ],
+)
+def test_a_switch_adds_what_it_is_for_and_nothing_else(switch, made):
+    assert kinds(render(EXISTING | switch)) - kinds(render(EXISTING)) == made
+
+
+def test_pods_are_spread_over_nodes_by_their_own_labels():
+    operator = one(render(EXISTING), "Deployment")["spec"]
+    (spread,) = operator["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"] == operator["selector"]["matchLabels"]
+
+
+# ── values ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"opperator": {}}, "'opperator' not allowed"),
+        ({"operator": {"replica": 2}}, "'replica' not allowed"),
+        ({"operator": {"replicas": "two"}}, "/operator/replicas': got string, want integer"),
+        ({"operator": {"logLevel": "LOUD"}}, "/operator/logLevel': value must be one of"),
+        ({"watchNamespaces": "one"}, "/watchNamespaces': got string, want array"),
+        ({"watchNamespaces": ["No_Name"]}, "/watchNamespaces/0'"),
+        ({"crds": {"keep": "yes"}}, "/crds/keep': got string, want boolean"),
+        ({"image": {"digest": "sha256:short"}}, "/image/digest'"),
+        ({"database": {"port": 70000}}, "/database/port'"),
+        ({"database": {"host": "user@db"}}, "/database/host'"),
+        ({"postgresql": {"persistence": {"size": "big"}}}, "/postgresql/persistence/size'"),
+        ({"monitoring": {"podMonitor": {"interval": 30}}}, "/monitoring/podMonitor/interval': got number, want string"),
+        ({"database": {"existingSecret": ""}}, "fibflow needs a PostgreSQL"),
+        ({"database": {"existingSecret": "mine", "host": "db"}}, "Set only one of"),
+        ({"postgresql": {"enabled": True}}, "Set only one of"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_its_name(values, said):
+    given = values if "database" in values else EXISTING | values
+    with pytest.raises(Refused) as refused:
+        render(given)
+    assert said in str(refused.value)
+
+
+def test_every_value_has_its_line_and_its_bounds():
+    """No value without a comment; none that the schema does not know, and the other way round."""
+    told = runpy.run_path(str(ROOT / "tools" / "reference.py"))["chart_values"]()
+    assert [each.path for each in told if not each.comment] == []
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert _differences(defaults, schema, "") == []
+
+
+def _differences(value, schema, path):
+    if not (isinstance(value, dict) and "properties" in schema):
+        return []
+    known = schema["properties"].keys() - {"global"}
+    found = [f"{path}.{name}" for name in known ^ value.keys()]
+    assert schema["additionalProperties"] is False, path
+    return found + [
+        line
+        for name in known & value.keys()
+        for line in _differences(value[name], schema["properties"][name], f"{path}.{name}")
+    ]

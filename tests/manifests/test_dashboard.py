@@ -1,0 +1,103 @@
+"""The dashboard, and the rules: every query is one that Prometheus takes, of metrics that the programs serve."""
+
+import json
+import re
+import runpy
+import subprocess
+from itertools import combinations
+
+import pytest
+import yaml
+
+from cluster import programs
+from manifests.charts import CHART, ROOT, one, render
+
+DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
+RULES = [rule for group in yaml.safe_load((CHART / "files" / "rules.yaml").read_text())["groups"] for rule in group["rules"]]
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+QUERIES = {f"{panel['title']} {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]}
+EXPRESSIONS = QUERIES | {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES}
+METRIC = re.compile(r"\bfibflow[\w:]+")
+LABELLED = re.compile(r"\b(fibflow\w+)\{([^}]*)\}")
+VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*"}
+OF_TARGETS = {"namespace", "pod", "le"}
+"""Labels that Prometheus gives to what it scrapes, and a histogram's own."""
+
+
+@pytest.fixture(scope="module")
+def known():
+    """The labels of every series by its name: those of the programs, and what the rules record."""
+    served = runpy.run_path(str(ROOT / "tools" / "reference.py"))["served"]
+    names: dict[str, set[str]] = {rule["record"]: set() for rule in RULES if "record" in rule}
+    for each in [*served("worker"), *served("operator")]:
+        ends = ("_bucket", "_sum", "_count") if each.kind == "histogram" else ("",)
+        names |= {f"{each.name}{end}": {*each.labels, *OF_TARGETS} for end in ends}
+    return names
+
+
+def test_no_expression_names_a_metric_that_nobody_serves(known):
+    for title, expression in EXPRESSIONS.items():
+        named = METRIC.findall(expression)
+        assert named, title
+        assert set(named) <= known.keys(), title
+
+
+def test_no_expression_asks_for_a_label_that_a_metric_has_not(known):
+    for title, expression in EXPRESSIONS.items():
+        for name, matchers in LABELLED.findall(expression):
+            assert set(re.findall(r"(\w+)\s*(?:=|!)", matchers)) <= known[name], title
+
+
+def test_every_metric_that_tells_of_trouble_is_shown():
+    """Nobody should have to guess a query at night: what an alert names, a panel shows."""
+    shown = {name for query in QUERIES.values() for name in METRIC.findall(query)}
+    recorded = {rule["record"]: set(METRIC.findall(rule["expr"])) for rule in RULES if "record" in rule}
+    for rule in RULES:
+        for name in METRIC.findall(rule["expr"]) if "alert" in rule else ():
+            assert shown >= recorded.get(name, {name}), rule["alert"]
+
+
+def test_prometheus_takes_every_query(tmp_path):
+    def as_sent(query: str) -> str:
+        for name, value in VARIABLES.items():
+            query = query.replace(name, value)
+        return query
+
+    rules = [{"record": f"panel:query:{number}", "expr": as_sent(query)} for number, query in enumerate(QUERIES.values())]
+    file = tmp_path / "queries.yaml"
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run(
+        [programs.watcher("promtool"), "check", "rules", "--lint=none", str(file)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_panel_says_what_it_shows_in_which_unit_and_from_the_chosen_prometheus():
+    assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {"datasource", "namespace"}
+    for panel in PANELS:
+        assert panel["description"] and panel["title"], panel["id"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
+        assert all(target["legendFormat"] for target in panel["targets"]) or panel["type"] == "stat", panel["title"]
+
+
+def test_panels_have_ids_of_their_own_and_do_not_overlap():
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [panel["gridPos"] for panel in panels]
+    for one_place, other in combinations(places, 2):
+        apart = (
+            one_place["x"] + one_place["w"] <= other["x"]
+            or other["x"] + other["w"] <= one_place["x"]
+            or one_place["y"] + one_place["h"] <= other["y"]
+            or other["y"] + other["h"] <= one_place["y"]
+        )
+        assert apart, (one_place, other)
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+
+
+def test_the_config_map_holds_the_dashboard_as_it_is():
+    monitoring = {"dashboard": {"enabled": True, "labels": {"mine": "yes"}}}
+    made = one(render({"database": {"existingSecret": "mine"}, "monitoring": monitoring}), "ConfigMap")
+    assert json.loads(made["data"]["fibflow.json"]) == DASHBOARD
+    assert made["metadata"]["labels"]["mine"] == "yes"
