@@ -7,6 +7,7 @@ means is not written here.
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from fibflow_operator.conditions import REASONS
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 CHART = ROOT / "charts" / "fibflow"
+COPIED = runpy.run_path(str(Path(__file__).with_name("pod_settings.py")))["COPIED"]
 ORDER = ("tasktype", "crontask", "workerpool")
 BOUNDS = {
     "minimum": "at least {}",
@@ -71,11 +73,14 @@ def _kind(definition: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _field(path: str, field: Mapping[str, Any], required: bool) -> Iterator[str]:
-    kind = f"list of {field['items']['type']}s" if field["type"] == "array" else field["type"]
+    type_ = field.get("type", "number or string")
+    kind = f"list of {field['items']['type']}s" if type_ == "array" else type_
     bounds = [*(["required"] if required else []), *_bounds(field)]
     yield f"| `{path}` | {kind} | {_cell(field['description'])} | {_cell('; '.join(bounds))} |"
+    if path.rpartition(".")[2] in COPIED:  # their fields are the API's own, and explained where a pod's are
+        return
     inner = field.get("items", field)
-    mark = "[]" if field["type"] == "array" else ""
+    mark = "[]" if type_ == "array" else ""
     for name, part in inner.get("properties", {}).items():
         yield from _field(f"{path}{mark}.{name}", part, name in inner.get("required", ()))
 

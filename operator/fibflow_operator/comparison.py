@@ -15,6 +15,7 @@ from typing import Protocol
 from fibflow.logs import logger
 from fibflow.store.database import Database
 from fibflow.store.figures import TypeFigures, of_resources, queues, rest
+from fibflow.store.pools import PoolFigures, pool_figures
 from fibflow.store.synced import Name, stored_pools, tasks_to_cancel
 from fibflow.store.synced_crons import CronState, cron_states
 from fibflow_operator.kube.api import ApiFailure
@@ -63,6 +64,7 @@ class Glance:
 
     crons: Mapping[Name, CronState] = field(default_factory=dict)
     types: Mapping[Name, TypeFigures] = field(default_factory=dict)
+    pools: Mapping[Name, PoolFigures] = field(default_factory=dict)
 
     async def look(self, scene: Scene) -> Looked:
         """Compare it with the world, and with what it was. Raises DatabaseError."""
@@ -71,13 +73,16 @@ class Glance:
         seen = await database.run(queues)
         types = of_resources(seen)
         pools = await database.run(stored_pools)
+        occupied = await database.run(pool_figures)
         found = Looked(to_cancel=await database.run(tasks_to_cancel))
         for kind, names in ((Kind.CRON_TASK, crons), (Kind.TASK_TYPE, types), (Kind.WORKER_POOL, pools)):
             found.rows |= _differing(scene, kind, names)
         found.reports |= {_key(Kind.CRON_TASK, name) for name in _changed(self.crons, crons)}
         found.reports |= {_key(Kind.TASK_TYPE, name) for name in _changed(self.types, types)}
-        self.crons, self.types = crons, types
-        scene.type_figures = types
+        found.reports |= {_key(Kind.WORKER_POOL, name) for name in _changed(self.pools, occupied)}
+        found.reports |= {_key(Kind.WORKER_POOL, name) for name in self.pools.keys() - occupied.keys()}
+        self.crons, self.types, self.pools = crons, types, occupied
+        scene.type_figures, scene.pool_figures = types, occupied
         OBSERVED.see(seen, await database.run(rest))
         return found
 

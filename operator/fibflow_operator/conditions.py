@@ -22,6 +22,8 @@ class Type(StrEnum):
     SYNCED = "Synced"
     PAUSED = "Paused"
     SCHEDULED = "Scheduled"
+    PROGRESSING = "Progressing"
+    SCALING_ACTIVE = "ScalingActive"
 
 
 class Reason(StrEnum):
@@ -36,6 +38,21 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     TASK_TYPE_NOT_FOUND = "TaskTypeNotFound"
     WORKER_POOL_NOT_FOUND = "WorkerPoolNotFound"
+    NO_IMAGE = "NoImage"
+    NAME_TAKEN = "NameTaken"
+    DEPLOYMENT_REFUSED = "DeploymentRefused"
+    PODS_REFUSED = "PodsRefused"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
+    CONFIGURATION_MISSING = "ConfigurationMissing"
+    WORKER_FAILED = "WorkerFailed"
+    HANDLER_MISSING = "HandlerMissing"
+    WORKERS_STARTING = "WorkersStarting"
+    ROLLED_OUT = "RolledOut"
+    STUCK = "Stuck"
+    BACKLOG_DECIDES = "BacklogDecides"
+    REPLICAS_DECIDE = "ReplicasDecide"
+    NO_SIGNAL = "NoSignal"
     STORED = "Stored"
     LAST_GOOD = "LastGoodInForce"
     NOTHING_STORED = "NothingStored"
@@ -94,6 +111,68 @@ REASONS = (
         Reason.WORKER_POOL_NOT_FOUND,
         "There is no WorkerPool of that name in the namespace.",
         "Apply the WorkerPool, or correct spec.workerPoolRef.",
+    ),
+    Meaning(Type.READY, False, Reason.NO_IMAGE, "A cluster starts workers from an image.", "Set spec.image."),
+    Meaning(
+        Type.READY,
+        False,
+        Reason.NAME_TAKEN,
+        "A Deployment of that name belongs to somebody else, and is left alone.",
+        "Rename that Deployment, or this resource.",
+    ),
+    Meaning(
+        Type.READY,
+        False,
+        Reason.DEPLOYMENT_REFUSED,
+        "The API server refuses the Deployment.",
+        "Correct what it names.",
+    ),
+    Meaning(
+        Type.READY,
+        False,
+        Reason.PODS_REFUSED,
+        "The API server refuses the pods: a quota is exceeded, or a policy forbids them.",
+        "Raise the quota, or correct the pod's settings.",
+    ),
+    Meaning(
+        Type.READY, False, Reason.UNSCHEDULABLE, "No node takes a pod.", "Correct nodeSelector or resources, or add a node."
+    ),
+    Meaning(Type.READY, False, Reason.IMAGE_UNAVAILABLE, "A node cannot get the image.", "Correct spec.image, or push it."),
+    Meaning(
+        Type.READY,
+        False,
+        Reason.CONFIGURATION_MISSING,
+        "A Secret, a ConfigMap or a key in it that the pods need is missing.",
+        "Create it; the pods start by themselves.",
+    ),
+    Meaning(
+        Type.READY,
+        False,
+        Reason.WORKER_FAILED,
+        "A worker ends as soon as it starts: its application does not import, or the database is not to be had.",
+        "Mend what its last words name; they are in the message.",
+    ),
+    Meaning(
+        Type.READY,
+        False,
+        Reason.HANDLER_MISSING,
+        "TaskTypes are bound to this pool whose handler its application lacks; their tasks wait.",
+        "Add the handlers, or bind the types to another pool.",
+    ),
+    Meaning(Type.READY, False, Reason.WORKERS_STARTING, "Not all workers are ready yet, or of the newest spec.", "Wait."),
+    Meaning(Type.PROGRESSING, True, Reason.WORKERS_STARTING, "Workers are being started or replaced.", "–"),
+    Meaning(Type.PROGRESSING, False, Reason.ROLLED_OUT, "All workers are there, and of the newest spec.", "–"),
+    Meaning(Type.PROGRESSING, False, Reason.STUCK, "It does not go on as it is.", "See Ready."),
+    Meaning(
+        Type.SCALING_ACTIVE, True, Reason.BACKLOG_DECIDES, "What waits and comes in decides how many workers there are.", "–"
+    ),
+    Meaning(Type.SCALING_ACTIVE, False, Reason.REPLICAS_DECIDE, "spec.replicas decides, and who writes it.", "–"),
+    Meaning(
+        Type.SCALING_ACTIVE,
+        False,
+        Reason.NO_SIGNAL,
+        "What waits cannot be read; the number of workers stays as it is.",
+        "Start the database.",
     ),
     Meaning(Type.READY, False, Reason.REFUSED, "The database refused the row.", "Correct what the message names."),
     Meaning(

@@ -1,6 +1,7 @@
 """What an operator does while it leads: it takes keys from two queues, `rows` and `reports`, and fills them.
 
-Events and comparisons put keys into `rows`; a key whose row is settled goes on into `reports`. Whatever fails is put
+Events and comparisons put keys into `rows`; a key whose row is settled goes on into `reports`, a WorkerPool into the queues
+of `tending`, too, whose keys come back into `reports`. Whatever fails is put
 back with a wait; nothing that fails ends the leading but a lead that belongs to another. It decides nothing about
 resources: that is `reconcile`'s business.
 """
@@ -20,6 +21,8 @@ from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
 from fibflow.metrics import counter, gauge, histogram
 from fibflow.store.health import database_health
+from fibflow.store.listen import Listener
+from fibflow.store.notices import CHANNEL
 from fibflow.store.synced import cancel_deleted
 from fibflow_operator.comparison import Glance, Lists, listed
 from fibflow_operator.kube.api import ApiFailure
@@ -29,7 +32,9 @@ from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, rows
 from fibflow_operator.reconcile.report import Teller
 from fibflow_operator.reconcile.subject import Report, Scene
-from fibflow_operator.world import Key, Resource, World
+from fibflow_operator.reconcile.workers import Hands
+from fibflow_operator.tending import Tending
+from fibflow_operator.world import Key, Kind, Resource, World
 from fibflow_operator.writing import Writer
 
 log = logger(__name__)
@@ -58,8 +63,8 @@ DATABASE_UP = gauge("fibflow_operator_database_up", "1 if this leader's last loo
 API_UP = gauge("fibflow_operator_api_up", "1 if this leader's last lists of the API server were complete.")
 
 
-class Cluster(Lists, Teller, Protocol):
-    """Where resources are listed, statuses and Events written."""
+class Cluster(Lists, Teller, Hands, Protocol):
+    """Where resources are listed, statuses and Events written, Deployments changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +97,14 @@ class Leading:
     reports: Queue[Key] = field(default_factory=Queue)
     signs: Signs = field(default_factory=Signs)
     glance: Glance = field(default_factory=Glance)
+    follow: Callable[[Tending], None] = lambda tending: None
+    """Begins to tell of Deployments and pods."""
     scene: Scene = field(init=False)
+    tending: Tending = field(init=False)
 
     def __post_init__(self) -> None:
         self.scene = Scene(self.world, self.writer)
+        self.tending = Tending(self.scene, self.cluster, self.reports.add)
         for stage, queue in self._queues.items():
             QUEUED.labels(stage).set_function(queue.__len__)
             LYING.labels(stage).set_function(partial(getattr, queue, "oldest"))
@@ -111,7 +120,13 @@ class Leading:
     async def run(self) -> None:
         """Lead until cancelled. Raises OtherInstallation."""
         await self._take()
+        await self._remember()
+        self.follow(self.tending)
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.tending.tend_pods())
+            group.create_task(self.tending.tend_workers())
+            group.create_task(self.tending.scale())
+            group.create_task(Listener(self.writer.database.url, CHANNEL, self.tending.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
             group.create_task(_repeated(self.look, self.periods.look))
             group.create_task(_repeated(self.examine, self.periods.health))
@@ -130,6 +145,12 @@ class Leading:
                 log.warning("lead_not_taken", error=one_line(error))
                 await asyncio.sleep(1)
 
+    async def _remember(self) -> None:
+        try:
+            await self.tending.remember()
+        except DatabaseError as error:
+            log.warning("leaseholders_not_read", error=one_line(error))
+
     # ── filling the queues ────────────────────────────────────────────────────────────────────────────────────
 
     async def list(self) -> None:
@@ -146,6 +167,7 @@ class Leading:
             found = await self.glance.look(self.scene)
             self.rows.add(found.rows)
             self.reports.add(found.reports)
+            await self.tending.remember()
             if found.to_cancel:
                 await self._cancel()
         except (DatabaseError, LeadLost) as error:
@@ -188,6 +210,7 @@ class Leading:
         for key in keys:
             self.rows.done(key)
         self.rows.add(following)
+        self.tending.workers.add(key for key in keys if key.kind is Kind.WORKER_POOL)
         self.reports.add(keys)
 
     def _not_settled(self, keys: Collection[Key], error: Exception) -> None:

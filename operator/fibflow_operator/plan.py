@@ -139,7 +139,8 @@ def _type_row(raw: Mapping[str, Any]) -> TypeRow:
         if text is not None and not text.strip():
             raise InvalidInput(field, text, "is empty; give it a value")
     policy = DeletionPolicy(raw["spec"].get("deletionPolicy", DeletionPolicy.DRAIN))
-    return TypeRow(_name(raw), said.type, said.options, said.per_worker, said.description, said.suspended, policy)
+    plain = (said.type, said.options, said.per_worker, said.description, said.suspended)
+    return TypeRow(_name(raw), *plain, policy, said.pool)
 
 
 def _cron_row(place: Name, raw: Mapping[str, Any], type_name: str | None) -> CronRow:

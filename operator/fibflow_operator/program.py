@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +15,20 @@ from typing import Any
 from fibflow.errors import OtherInstallation
 from fibflow.logs import logger
 from fibflow.store.database import Database
+from fibflow.store.synced import Name
 from fibflow_operator.controller import Watch
 from fibflow_operator.election import Election, Times
 from fibflow_operator.health import LEFT_LYING, Health, serve
-from fibflow_operator.kube import resources
+from fibflow_operator.kube import resources, workloads
 from fibflow_operator.kube.api import Api
+from fibflow_operator.kube.following import Following
 from fibflow_operator.kube.leases import Leases
 from fibflow_operator.leading import Leading, Periods
 from fibflow_operator.observed import LEADER, OBSERVED
+from fibflow_operator.tending import Tending
 from fibflow_operator.world import Kind, Resource, seen
 from fibflow_operator.writing import EPOCH, Writer
+from fibflow_operator.yard import POOL, Deployment
 
 log = logger(__name__)
 
@@ -59,6 +63,41 @@ class ThroughApi:
     async def tell(self, resource: Resource, reason: str, message: str, warning: bool) -> None:
         await self.api.run(resources.tell, self.api, resource, reason, message, warning, self.identity)
 
+    async def create(self, place: Name, body: Mapping[str, Any]) -> Deployment:
+        return await self.api.run(workloads.create, self.api, place, body)
+
+    async def apply(self, place: Name, body: Mapping[str, Any]) -> Deployment:
+        return await self.api.run(workloads.apply, self.api, place, body)
+
+    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None:
+        await self.api.run(workloads.apply_budget, self.api, place, body)
+
+    async def scale(self, place: Name, replicas: int) -> None:
+        await self.api.run(workloads.scale, self.api, place, replicas)
+
+    async def cost(self, pod: Name, cost: str | None) -> None:
+        await self.api.run(workloads.cost, self.api, pod, cost)
+
+
+@dataclass(slots=True)
+class Told:
+    """Hands on what a thread tells of Deployments or pods to the event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    lists: Callable[..., None]
+    events: Callable[..., None]
+    namespace: str | None
+
+    def whole(self, version: int, objects: list[Mapping[str, Any]], begun: float) -> None:
+        self._soon(self.lists, self.namespace, version, objects, begun)
+
+    def event(self, type_: str, object_: Mapping[str, Any]) -> None:
+        self._soon(self.events, type_, object_)
+
+    def _soon(self, call: Callable[..., None], *told: object) -> None:
+        with suppress(RuntimeError):  # the loop has closed: nobody listens any more
+            self.loop.call_soon_threadsafe(call, *told)
+
 
 class Operator:
     """One process of the control plane."""
@@ -71,6 +110,7 @@ class Operator:
         self._election = Election(api, leases, settings.identity, settings.times)
         self._leading: Leading | None = None
         self._watch: Watch | None = None
+        self._followed: list[Following] = []
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises OtherInstallation."""
@@ -93,15 +133,23 @@ class Operator:
     async def _lead(self, transitions: int) -> None:
         settings = self._settings
         writer = Writer(self._database, settings.installation, settings.identity, transitions, confirm=self._election.confirm)
-        leading = Leading(writer, ThroughApi(self._api, settings.identity), settings.namespaces or (None,), settings.periods)
         loop = asyncio.get_running_loop()
+        followings: list[Following] = []
+
+        def follow(tending: Tending) -> None:
+            followings.extend(self._followings(tending, loop))
+            for each in followings:
+                each.start()
+
+        through = ThroughApi(self._api, settings.identity)
+        leading = Leading(writer, through, settings.namespaces or (None,), settings.periods, follow=follow)
 
         def deliver(kind: str, event: str | None, raw: Mapping[str, Any]) -> None:
             resource = seen({"kind": kind, **raw})
             loop.call_soon_threadsafe(leading.see, resource, event == "DELETED")
 
         watch = Watch(self._api.credentials, settings.namespaces, deliver)
-        self._leading, self._watch = leading, watch
+        self._leading, self._watch, self._followed = leading, watch, followings
         LEADER.set(1)
         try:
             watch.start()
@@ -110,15 +158,27 @@ class Operator:
             raise refused.exceptions[0] from None
         finally:
             self._leading = self._watch = None
+            for each in followings:
+                each.stop()
             EPOCH.set(0)
             LEADER.set(0)
             OBSERVED.forget()
             await asyncio.to_thread(watch.stop)
 
+    def _followings(self, tending: Tending, loop: asyncio.AbstractEventLoop) -> Iterator[Following]:
+        for namespace in self._settings.namespaces or (None,):
+            deployments = Told(loop, tending.see_deployments, tending.see_deployment, namespace)
+            yield Following(self._api, workloads.deployments(namespace), POOL, deployments)
+            pods = Told(loop, tending.see_pods, tending.see_pod, namespace)
+            yield Following(self._api, workloads.pods(namespace), POOL, pods)
+
     def _complaints(self) -> list[str]:
         leading, watch = self._leading, self._watch
         if leading is None or watch is None:
             return []
+        tending = leading.tending
         lying = {"rows": leading.rows.oldest, "reports": leading.reports.oldest}
+        lying |= {"workers": tending.workers.oldest, "pods": tending.pods.oldest}
         found = [f"{name}: a key has been lying for {age:.0f} s" for name, age in lying.items() if age > LEFT_LYING]
-        return found if watch.alive else [*found, "the watch has ended"]
+        alive = watch.alive and all(each.alive for each in self._followed)
+        return found if alive else [*found, "a watch has ended"]

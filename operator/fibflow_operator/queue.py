@@ -70,6 +70,11 @@ class Queue(Generic[K]):
         self._failures.pop(key, None)
         self._end(key)
 
+    def add_after(self, key: K, seconds: float) -> None:
+        """Work on this after so many seconds, unless it is added before; not if it is being worked on."""
+        if key not in self._busy and key not in self._ready:
+            self._wait(key, self._clock() + seconds)
+
     def failed(self, key: K, at_least: float = 0) -> None:
         """It did not; it comes again after a wait, of so many seconds at least."""
         failures = self._failures.get(key, 0)

@@ -7,14 +7,16 @@ to send on demand.
 from collections.abc import Mapping
 from typing import Any
 
+from controller.ground import Ground
 from fibflow_operator.kube.resources import Listed
 from fibflow_operator.world import Key, Kind, Resource, seen
 
 
-class Shelf:
+class Shelf(Ground):
     """The resources of one namespace, and every event that there ever was."""
 
     def __init__(self, namespace: str) -> None:
+        super().__init__()
         self.namespace = namespace
         self.events: list[tuple[Resource, bool]] = []
         self.statuses_written = 0

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import psycopg
+import pytest
 import yaml
 
 from cluster import Access
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 RBAC = ROOT / "operator" / "rbac.yaml"
 DEFINITIONS = sorted((ROOT / "crds").glob("*.yaml"))
 FULL = os.environ.get("FIBFLOW_E2E") == "full"
+ONLY_IN_FULL = pytest.mark.skipif(not FULL, reason="takes long; make e2e runs it")
 CHANGES = re.compile(r"^\s*(INSERT|UPDATE|DELETE|WITH|TRUNCATE|CREATE|DROP|ALTER)\b| FOR (UPDATE|SHARE)\b", re.IGNORECASE)
 SEEN: list[Call] = []
 """Every call that an operator made in this run."""

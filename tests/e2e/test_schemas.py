@@ -43,6 +43,12 @@ CEL_REFUSES: list[tuple[str, str, Any]] = [
     ("CronTask", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}),
     ("WorkerPool", "env", [{"name": "FIBFLOW_POD_ID", "value": "x"}]),
     ("WorkerPool", "env", [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]),
+    ("WorkerPool", "env", [{"name": "A"}]),
+    ("WorkerPool", "env", [{"name": "A", "valueFrom": {}}]),
+    ("WorkerPool", "scaling", {"minReplicas": 3, "maxReplicas": 2}),
+    ("WorkerPool", "labels", {"fibflow.dev/pool": "other"}),
+    ("WorkerPool", "labels", {"app.kubernetes.io/name": "other"}),
+    ("WorkerPool", "annotations", {"fibflow.dev/note": "x"}),
 ]
 
 
@@ -70,7 +76,14 @@ def test_defaults_are_filled_in_and_inherited_fields_have_none(plane):
     assert found["TaskType"] == {"deletionPolicy": "Drain"}
     left = {"concurrencyPolicy": "Forbid", "missedRunPolicy": "RunLatest", "suspend": False, "pauseOnFailure": True}
     assert {name: found["CronTask"][name] for name in left} == left and len(found["CronTask"]) == len(left) + 2
-    assert found["WorkerPool"] == {"app": "shop.tasks:app", "slots": 10, "replicas": 1, "drainSeconds": 30}
+    secret = {"name": "fibflow-database", "key": "dsn"}
+    plain = {"app": "shop.tasks:app", "slots": 10, "replicas": 1, "drainSeconds": 30}
+    assert found["WorkerPool"] == {**plain, "databaseSecretRef": secret}
+
+
+def test_a_volume_of_the_node_is_no_field(plane):
+    volumes = [{"name": "host", "hostPath": {"path": "/"}}]
+    assert "hostPath" in dry(plane, "WorkerPool", minimal("WorkerPool", volumes=volumes), expected=400)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ This file's name makes it the last of those that start operators, and it does it
 from cluster.calls import rules as needed
 from e2e import planes
 from e2e.planes import cron_task, resource, task_type
+from fibflow import Client
+from fibflow.store import leases
+from fibflow.store.leases import Origin
 
 
 def allowed() -> set[tuple[str, str, str]]:
@@ -18,9 +21,28 @@ def allowed() -> set[tuple[str, str, str]]:
     }
 
 
+def change_workers(plane):
+    """A pool's Deployment is made, changed and scaled, and a worker that was to go is to stay."""
+    scaling = {"policy": "Backlog"}
+    plane.apply(resource("WorkerPool", "scaled", app="a:b", image="localhost/none:1", scaling=scaling))
+    plane.apply(task_type("bound", workerPoolRef={"name": "scaled"}))
+    plane.cluster.wait("create", "deployment/scaled-pool", namespace=plane.namespace)
+    plane.apply(resource("WorkerPool", "scaled", app="c:d", image="localhost/none:1", scaling=scaling))
+    plane.proxy.journal.wait_for(verb="patch", resource="poddisruptionbudgets", user=plane.user)
+    plane.wait_sql(1, "SELECT count(*) FROM fibflow.task_type WHERE pool = 'scaled'")
+    with Client(plane.url, namespace=plane.namespace) as client:
+        origin = Origin(pod_uid="gone", pool="scaled")
+        client.database.call(leases.register, pod_id="gone", host="node", pid=1, slots=1, lease=600.0, origin=origin)
+        plane.sql("UPDATE fibflow.worker SET draining = true")
+        client.enqueue("bound")
+    plane.proxy.journal.wait_for(verb="patch", resource="deployments/scale", user=plane.user)
+    plane.proxy.journal.wait_for(verb="patch", resource="pods", user=plane.user)
+
+
 def test_the_calls_of_the_whole_run_are_the_rules_and_none_was_denied(plane):
     plane.apply(task_type("work"), resource("WorkerPool", "pool", app="a:b"), cron_task("wrong", schedule="0 0 30 2 *"))
     plane.start()
+    change_workers(plane)
     plane.wait_condition("CronTask", "wrong", status="False")
     plane.wait_condition("WorkerPool", "pool", "Synced", status="True")
     plane.proxy.journal.wait_for(verb="create", resource="events", user=plane.user)

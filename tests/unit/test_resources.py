@@ -57,6 +57,30 @@ ACCEPTED = [
     ("WorkerPool", "drainSeconds", 0),
     ("WorkerPool", "env", [{"name": "LEVEL", "value": ""}]),
     ("WorkerPool", "image", "shop:1"),
+    ("WorkerPool", "env", [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "shop", "key": "key"}}}]),
+    ("WorkerPool", "databaseSecretRef", {"name": "own", "key": "url"}),
+    ("WorkerPool", "rollout", {"maxSurge": 1, "maxUnavailable": "25%"}),
+    ("WorkerPool", "scaling", {"policy": "Backlog", "minReplicas": 2, "maxReplicas": 2}),
+    ("WorkerPool", "scaling", {"policy": "External"}),
+    ("WorkerPool", "labels", {"team": "shop"}),
+    ("WorkerPool", "annotations", {"example.org/note": "any text"}),
+    ("WorkerPool", "resources", {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": 1000000000}}),
+    ("WorkerPool", "envFrom", [{"configMapRef": {"name": "shop"}, "prefix": "SHOP_"}]),
+    ("WorkerPool", "serviceAccountName", "shop"),
+    ("WorkerPool", "podSecurityContext", {"fsGroup": 2000, "runAsUser": 20001}),
+    ("WorkerPool", "nodeSelector", {"disk": "fast"}),
+    ("WorkerPool", "tolerations", [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]),
+    ("WorkerPool", "affinity", {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}),
+    (
+        "WorkerPool",
+        "topologySpreadConstraints",
+        [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {}}}],
+    ),
+    ("WorkerPool", "volumes", [{"name": "cache", "emptyDir": {"sizeLimit": "1Gi"}}]),
+    ("WorkerPool", "volumeMounts", [{"name": "cache", "mountPath": "/cache"}]),
+    ("WorkerPool", "imagePullPolicy", "Never"),
+    ("WorkerPool", "imagePullSecrets", [{"name": "registry"}]),
+    ("WorkerPool", "priorityClassName", "high"),
 ]
 
 REFUSED = [
@@ -118,6 +142,26 @@ REFUSED = [
     ("WorkerPool", "env", [{"name": "A"}], "spec.env[0].value"),
     ("WorkerPool", "env", [{"name": "A", "value": 1}], "spec.env[0].value"),
     ("WorkerPool", "image", "", "spec.image"),
+    ("WorkerPool", "env", [{"name": "A", "value": "x", "valueFrom": {}}], "spec.env[0].value"),
+    ("WorkerPool", "databaseSecretRef", {"name": ""}, "spec.databaseSecretRef.name"),
+    ("WorkerPool", "rollout", {"maxSurge": True}, "spec.rollout.maxSurge"),
+    ("WorkerPool", "scaling", {"policy": "backlog"}, "spec.scaling.policy"),
+    ("WorkerPool", "scaling", {"maxReplicas": 0}, "spec.scaling.maxReplicas"),
+    ("WorkerPool", "labels", {"team": 5}, "spec.labels.team"),
+    ("WorkerPool", "annotations", {"note": 5}, "spec.annotations.note"),
+    ("WorkerPool", "resources", {"limits": {"memory": []}}, "spec.resources.limits.memory"),
+    ("WorkerPool", "envFrom", [{"prefix": 1}], "spec.envFrom[0].prefix"),
+    ("WorkerPool", "serviceAccountName", 1, "spec.serviceAccountName"),
+    ("WorkerPool", "podSecurityContext", {"fsGroup": "x"}, "spec.podSecurityContext.fsGroup"),
+    ("WorkerPool", "nodeSelector", {"disk": 1}, "spec.nodeSelector.disk"),
+    ("WorkerPool", "tolerations", [{"tolerationSeconds": "5"}], "spec.tolerations[0].tolerationSeconds"),
+    ("WorkerPool", "affinity", [], "spec.affinity"),
+    ("WorkerPool", "topologySpreadConstraints", [{"maxSkew": 1}], "spec.topologySpreadConstraints[0].topologyKey"),
+    ("WorkerPool", "volumes", [{"emptyDir": {}}], "spec.volumes[0].name"),
+    ("WorkerPool", "volumeMounts", [{"name": "cache"}], "spec.volumeMounts[0].mountPath"),
+    ("WorkerPool", "imagePullPolicy", "Sometimes", "spec.imagePullPolicy"),
+    ("WorkerPool", "imagePullSecrets", [{}], "spec.imagePullSecrets[0].name"),
+    ("WorkerPool", "priorityClassName", [], "spec.priorityClassName"),
 ]
 
 
@@ -359,7 +403,7 @@ def test_a_schema_is_described_and_bounded(kind, path, part):
     # The API server allows no description on metadata itself.
     assert path == ".metadata" or part["description"].endswith(".")
     bounds = {"string": ("maxLength", "enum", "format"), "array": ("maxItems",), "integer": ("minimum",)}
-    wanted = bounds.get(part["type"], ())
+    wanted = bounds.get(part.get("type", "number or string"), ())
     assert not wanted or any(bound in part for bound in wanted)
 
 

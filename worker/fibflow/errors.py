@@ -10,6 +10,7 @@ FibflowError
 ├── IllegalTransition     a verb that the task's status does not allow
 ├── LeaseLost             a write for an attempt that its worker no longer owns
 ├── WorkerLost            this worker was reaped or superseded
+├── PodFenced             this worker's pod is gone for good, though its process runs
 ├── LeadLost              a write of an operator that does not lead (any more)
 ├── OtherInstallation     the database serves another installation
 ├── AppImportError        the application module does not import
@@ -94,6 +95,15 @@ class LeaseLost(FibflowError):
 
 class WorkerLost(FibflowError):
     """This worker was reaped or superseded: it may not claim, renew or write any more."""
+
+
+class PodFenced(FibflowError):
+    """The pod is known to be gone: whatever still runs in it may register no more."""
+
+    def __init__(self, pod_uid: str) -> None:
+        super().__init__(
+            f"pod {shown(pod_uid)} was deleted or has failed, and its tasks went to others: this process is to end"
+        )
 
 
 class LeadLost(FibflowError):

@@ -99,6 +99,8 @@ def _check_worker_pool(document: Document) -> None:
         if entry["name"] in names:
             raise _refused(document, place, entry["name"], "stands twice; keep one")
         names.add(entry["name"])
+        if ("value" in entry) == ("valueFrom" in entry):
+            raise _refused(document, ("spec", "env", index, "value"), entry.get("value"), "give either value or valueFrom")
 
 
 _CHECKS: dict[str, Callable[[Document], None]] = {

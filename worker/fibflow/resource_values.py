@@ -112,7 +112,7 @@ def worker_pool(resource: Mapping[str, Any]) -> WorkerPoolResource:
         slots=int(spec.get("slots", 10)),
         replicas=int(spec.get("replicas", 1)),
         drain=int(spec.get("drainSeconds", 30)),
-        env=tuple((entry["name"], entry["value"]) for entry in spec.get("env", [])),
+        env=tuple((entry["name"], entry["value"]) for entry in spec.get("env", []) if "value" in entry),
         image=spec.get("image"),
     )
 

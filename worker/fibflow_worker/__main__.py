@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 
 import click
 
-from fibflow import encoding, probes
+from fibflow import encoding
 from fibflow.app import App
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
 from fibflow.logs import LEVELS, configure, logger
 from fibflow.store.database import Database
 from fibflow.store.migrate import check_schema
 from fibflow.store.sqlite_file import check_file
+from fibflow_worker import health
 from fibflow_worker.runtime import Worker
 from fibflow_worker.serving import serve, show
 from fibflow_worker.settings import Settings
@@ -30,11 +31,15 @@ LONGEST_CAUSE = 300
 
 
 @click.command()
-@click.argument("app")
+@click.argument("app", envvar="FIBFLOW_APP")
 @click.option("--database", envvar="FIBFLOW_DATABASE", default="sqlite:///fibflow.db", show_default=True)
 @click.option("--namespace", envvar="FIBFLOW_NAMESPACE", default="default", show_default=True)
 @click.option("--pod-id", envvar="FIBFLOW_POD_ID", default=None, help="The pod's name, which a restart keeps.")
-@click.option("--port", envvar="FIBFLOW_PORT", default=None, type=click.IntRange(0, 65535), help="Serve /metrics.")
+@click.option("--pod-uid", envvar="FIBFLOW_POD_UID", default=None, help="The pod's uid, which no other pod has.")
+@click.option("--pool", envvar="FIBFLOW_POOL", default=None, help="Claim the types bound to this WorkerPool; none: the others.")
+@click.option(
+    "--port", envvar="FIBFLOW_PORT", default=None, type=click.IntRange(0, 65535), help="Serve /livez, /readyz, /metrics."
+)
 @click.option("--slots", default=10, show_default=True, type=click.IntRange(1))
 @click.option("--poll-interval", default=1.0, show_default=True, type=click.FloatRange(0.01))
 @click.option("--heartbeat-interval", default=5.0, show_default=True, type=click.FloatRange(0.05))
@@ -61,7 +66,7 @@ async def _serve(worker: Worker, port: int | None) -> None:
     try:
         if port is not None:
             show(worker)
-            probes.serve(port, {})
+            health.serve(worker, port)
         await serve(worker)
     except FibflowError as error:
         _leave(_told(error))

@@ -54,10 +54,12 @@ class Heartbeat(threading.Thread):
         self.earliest, self.beaten, self.lost = earliest, beaten, lost
         self.stopped = threading.Event()
         self.valid_until = sent + settings.lease
+        self.turned_at = time.monotonic()
         self._next_beat = time.monotonic() + settings.heartbeat_interval
 
     def run(self) -> None:
         while not self.stopped.wait(self._pause()):
+            self.turned_at = time.monotonic()
             try:
                 self._wake()
             except WorkerLost:

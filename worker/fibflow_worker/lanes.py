@@ -1,7 +1,8 @@
 """Lanes: for which task types this worker claims, how much room each has, and from where.
 
-The types are those of the app's handlers, which may change while the worker runs. The low-water mark of a lane (see
-fibflow.store.claim) is remembered here and dropped once a second and whenever work is announced.
+The types are those of the app's handlers, which may change while the worker runs, as far as they are bound to its pool.
+The low-water mark of a lane (see fibflow.store.claim) is remembered here and dropped once a second and whenever work is
+announced.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fibflow.store.tasktypes import declare_types, limits_of
 from fibflow_worker.slots import Slots
 
 READ_EVERY = 10.0
-"""Seconds after which the limits of the types are read again: a resource may have changed them."""
+"""Seconds after which the limits and pools of the types are read again: a resource may have changed them."""
 MARKED = 1.0
 """Seconds for which a low-water mark is kept."""
 
@@ -24,8 +25,8 @@ MARKED = 1.0
 class Lanes:
     """The lanes of one worker."""
 
-    def __init__(self, app: App, database: Database, slots: Slots) -> None:
-        self.app, self.database, self.slots = app, database, slots
+    def __init__(self, app: App, database: Database, slots: Slots, pool: str | None = None) -> None:
+        self.app, self.database, self.slots, self.pool = app, database, slots, pool
         self.names: dict[int, str] = {}
         self._announced: set[str] = set()
         self._limits: dict[int, int | None] = {}
@@ -41,13 +42,18 @@ class Lanes:
         if changed:
             await self._declare()
         if changed or time.monotonic() - self._read_at >= READ_EVERY:
-            self._limits = await self.database.run(limits_of, list(self.names))
+            self._limits = await self.database.run(limits_of, list(self.names), self.pool)
             self._read_at = time.monotonic()
+
+    @property
+    def own(self) -> list[int]:
+        """The types that are this worker's to claim."""
+        return list(self._limits)
 
     async def _declare(self) -> None:
         version, handlers = self.app.version, list(self.app.handlers.values())
         declarations = [handler.declaration for handler in handlers]
-        ids = await self.database.run(declare_types, declarations) if declarations else {}
+        ids = await self.database.run(declare_types, declarations, pool=self.pool) if declarations else {}
         self.names = {type_id: name for name, type_id in ids.items()}
         self._announced = {str(type_id) for type_id in self.names}
         self.look_afresh()
@@ -60,7 +66,7 @@ class Lanes:
     def open(self, free: int) -> list[Lane]:
         """The lanes that have room, when `free` slots are free."""
         self._forget()
-        rooms = {type_id: self._room(type_id, free) for type_id in self.names if type_id not in self._dry}
+        rooms = {type_id: self._room(type_id, free) for type_id in self._limits if type_id not in self._dry}
         return [Lane(type_id, room, self._lows.get(type_id, LOWEST)) for type_id, room in rooms.items() if room > 0]
 
     def _room(self, type_id: int, free: int) -> int:

@@ -77,7 +77,7 @@ class Maintenance:
         await self.lanes.refresh()
         if not self.lease.writes:
             return self.settings.poll_interval
-        seen = await self.database.run(outlook.look, list(self.lanes.names))
+        seen = await self.database.run(outlook.look, self.lanes.own)
         if seen.expired:
             await surviving(self._reap())
         if seen.promote:

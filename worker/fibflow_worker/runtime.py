@@ -19,6 +19,7 @@ from fibflow.store.database import Database
 from fibflow.store.listen import Listener
 from fibflow.store.notices import CHANNEL
 from fibflow_worker.attempts import Attempts
+from fibflow_worker.heartbeat import Heartbeat
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.maintenance import Maintenance
 from fibflow_worker.observed import Observed
@@ -48,15 +49,16 @@ class Worker:
     def __init__(self, app: App, database: Database, settings: Settings | None = None) -> None:
         self.app, self.database, self.settings = app, database, settings or Settings()
         self.state = State.INIT
+        self.turned_at = time.monotonic()
         self.paused = False
         self._own = own = database.apart(patience=self.settings.patience, lock_wait=LOCK_WAIT)
         self._slots = Slots(self.settings.slots)
         self.tallies = Tallies()
         self.observed = Observed(self, self._slots)
-        self._lanes = Lanes(app, own, self._slots)
+        self._lanes = Lanes(app, own, self._slots, self.settings.pool)
         self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock(), self.tallies)
         self._turns = Turns(own, self._slots, self._lanes, self, self._attempts.start, self.tallies)
-        self._tenure = Tenure(own, self.settings, self._attempts, self._turns)
+        self._tenure = Tenure(own, self.settings, self._attempts, self._turns, self._handlers)
         self._maintenance = Maintenance(own, self.settings, self._slots, self._lanes, self._turns, self, self._attempts.stop)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -68,6 +70,16 @@ class Worker:
     def worker_id(self) -> int:
         """The id of its registration."""
         return self._tenure.worker_id
+
+    @property
+    def lost(self) -> bool:
+        """Whether others have taken over, and it has not come back yet."""
+        return self._tenure.lost
+
+    @property
+    def heart(self) -> Heartbeat | None:
+        """What renews the lease; None before it has registered."""
+        return self._tenure.heartbeat
 
     @property
     def writes(self) -> bool:
@@ -82,6 +94,9 @@ class Worker:
     def claims(self) -> bool:
         """Whether it takes tasks now."""
         return self.writes and self.state is State.RUNNING and not self.paused and not self._tenure.paused
+
+    def _handlers(self) -> list[str]:
+        return [handler.declaration.name for handler in self.app.handlers.values()]
 
     @property
     def lease_age(self) -> float:
@@ -103,7 +118,8 @@ class Worker:
         await self._lanes.refresh()
         await self._tenure.register()
         self.state = State.RUNNING
-        loops = [*self._turns.loops(), *self._maintenance.loops(), self._tenure.come_back(), self._told_to_stop()]
+        loops = [*self._turns.loops(), *self._maintenance.loops(), self._tenure.come_back()]
+        loops += [self._told_to_stop(), self._turn()]
         if self._own.postgresql:
             loops.append(Listener(self._own.url, CHANNEL, self._heard).run())
         self._loops = [asyncio.create_task(loop) for loop in loops]
@@ -117,6 +133,12 @@ class Worker:
 
     async def _told_to_stop(self) -> None:
         await self._stopping.wait()
+
+    async def _turn(self) -> None:
+        """Note that the event loop turns, for whoever asks how it goes."""
+        while True:
+            self.turned_at = time.monotonic()
+            await asyncio.sleep(1)
 
     def _heard(self, told: str) -> None:
         """A notification: a task type with new work, or a worker that lost an attempt; "" after every connect."""

@@ -22,6 +22,10 @@ class Settings:
     """Attempts that run at once."""
     pod_id: str | None = None
     """The name that a restart keeps; registering supersedes every other worker of the same pod."""
+    pod_uid: str | None = None
+    """The pod's uid: once the pod is gone, nobody registers under it any more."""
+    pool: str | None = None
+    """The WorkerPool that it belongs to: it claims the types bound to that, or those bound to none."""
     poll_interval: float = 1.0
     """Between two looks at the database while nobody tells of work; jittered by a tenth."""
     heartbeat_interval: float = 5.0
@@ -53,7 +57,8 @@ class Settings:
         return self.lease / 6
 
     def __post_init__(self) -> None:
-        encoding.optional_text(self.pod_id, "pod_id", longest=253)
+        for name in ("pod_id", "pod_uid", "pool"):
+            encoding.optional_text(getattr(self, name), name, longest=253)
         for name, (lowest, highest, whole) in BOUNDS.items():
             value = getattr(self, name)
             if name != "retention_age" or value not in (None, "usual"):

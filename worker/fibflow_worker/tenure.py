@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fibflow.errors import DatabaseError, WorkerLost
@@ -28,15 +29,20 @@ log = logger(__name__)
 
 
 class Tenure:
-    """The registration under which a worker works now. `paused`: somebody paused it from elsewhere."""
+    """The registration under which a worker works now. `paused`: somebody paused it from elsewhere. `lost`: others have
+    taken over, and it has not come back yet."""
 
-    def __init__(self, database: Database, settings: Settings, attempts: Attempts, turns: Turns) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, attempts: Attempts, turns: Turns, handlers: Callable[[], Iterable[str]]
+    ) -> None:
         self.database, self.settings, self.attempts, self.turns = database, settings, attempts, turns
+        self.handlers = handlers
         self.beating = heartbeat.connections(database, settings)
         self.worker_id = 0
         self.paused = False
         self.heartbeat: Heartbeat | None = None
-        self._lost = False
+        self.lost = False
+        self._began = time.time_ns() // 1000
         self._came_lost = asyncio.Event()
         self._out_of_touch: asyncio.TimerHandle | None = None
 
@@ -44,7 +50,7 @@ class Tenure:
     def writes(self) -> bool:
         """Whether the worker may still believe that it owns what it runs: not lost, and renewed in time."""
         beats = self.heartbeat
-        return not self._lost and (beats is None or not self.settings.own_deadline or time.monotonic() < beats.valid_until)
+        return not self.lost and (beats is None or not self.settings.own_deadline or time.monotonic() < beats.valid_until)
 
     @property
     def age(self) -> float:
@@ -54,7 +60,7 @@ class Tenure:
 
     def holds(self, worker_id: int) -> bool:
         """Whether the worker still works under this id."""
-        return worker_id == self.worker_id and not self._lost
+        return worker_id == self.worker_id and not self.lost
 
     async def register(self, *, supersede: bool = True) -> None:
         """Become a worker under a new id. Raises WorkerLost while another of its pod is active and not to be superseded."""
@@ -62,17 +68,23 @@ class Tenure:
         self.worker_id = await self.database.run(
             leases.register,
             pod_id=self.settings.pod_id,
-            host=socket.gethostname(),
+            host=os.environ.get("FIBFLOW_NODE") or socket.gethostname(),
             pid=os.getpid(),
             slots=self.settings.slots,
             lease=self.settings.lease,
             recover=self.settings.recover_running_tasks,
             supersede=supersede,
+            origin=self._origin(),
         )
-        self._lost = False
+        self.lost = False
         self.attempts.write_as(self.worker_id)
         self._beat(sent)
         log.info("worker_registered", worker_id=self.worker_id, pod_id=self.settings.pod_id)
+
+    def _origin(self) -> leases.Origin:
+        settings = self.settings
+        beats = settings.heartbeat_interval
+        return leases.Origin(settings.pod_uid, settings.pool, self._began, beats, tuple(self.handlers()))
 
     def _beat(self, sent: float) -> None:
         """Start the heartbeat of this registration, which was sent at `sent` (monotonic)."""
@@ -107,7 +119,7 @@ class Tenure:
     def _lose(self) -> None:
         """Another took over."""
         log.info("worker_lost", worker_id=self.worker_id)
-        self._lost = True
+        self.lost = True
         self.attempts.lose()
         self._came_lost.set()
 
@@ -116,7 +128,7 @@ class Tenure:
         while True:
             await self._came_lost.wait()
             self._came_lost.clear()
-            while self._lost:
+            while self.lost:
                 try:
                     await self.register(supersede=False)
                 except (WorkerLost, DatabaseError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CALLS = counter("fibflow_operator_api_calls", "Calls to the API server.", ["verb", "code"])
+MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 TIMEOUT = (3.0, 10.0)
 """Seconds until a connection stands, and until an answer goes on."""
 THREADS = 16
@@ -74,11 +75,17 @@ class Api:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
 
     def call(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, body: object = None, timeout: float = TIMEOUT[1]
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        timeout: float = TIMEOUT[1],
+        patch: str = MERGE,
     ) -> dict[str, Any]:
-        """One call. Raises ApiRefused, ApiUnavailable."""
+        """One call; a PATCH of this kind. Raises ApiRefused, ApiUnavailable."""
         try:
-            answer = self._send(method, path, query, body, timeout)
+            answer = self._send(method, path, query, body, timeout, patch)
             found: Any = json.loads(answer.read() or b"null")
         except (urllib3.exceptions.HTTPError, OSError, ValueError, RecursionError) as error:
             CALLS.labels(method, "none").inc()
@@ -88,8 +95,20 @@ class Api:
             raise _refused(answer.status, answer.headers or {}, found)
         return found if isinstance(found, dict) else {}
 
-    def _send(self, method: str, path: str, query: Mapping[str, str] | None, body: object, timeout: float) -> Any:
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    def lines(self, path: str, query: Mapping[str, str], timeout: float) -> Iterator[bytes]:
+        """What a call answers line by line, as it comes; `timeout` seconds of silence end it. Raises like `call`."""
+        try:
+            answer = self._send("GET", path, query, None, timeout)
+            if answer.status >= 400:
+                raise _refused(answer.status, answer.headers or {}, json.loads(answer.read() or b"null"))
+            yield from _lines(answer.response)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise ApiUnavailable(one_line(error)[:300]) from error
+
+    def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: object, timeout: float, patch: str = MERGE
+    ) -> Any:
+        kind = patch if method == "PATCH" else "application/json"
         request = self._client.param_serialize(
             method,
             path,
@@ -112,6 +131,17 @@ class Api:
     def close(self) -> None:
         """Let the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _lines(answer: urllib3.HTTPResponse) -> Iterator[bytes]:
+    rest = b""
+    try:
+        for piece in answer.stream(65536, decode_content=True):
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from filter(None, whole)
+    finally:
+        answer.close()
+        answer.release_conn()
 
 
 def _client(kubeconfig: str | None) -> client.ApiClient:

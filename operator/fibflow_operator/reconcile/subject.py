@@ -8,11 +8,13 @@ from typing import Any, Protocol, TypeVar
 
 from fibflow.store.database import Database
 from fibflow.store.figures import TypeFigures
+from fibflow.store.pools import PoolFigures
 from fibflow.store.synced import Name
 from fibflow_operator.conditions import Finding
 from fibflow_operator.plan import Refusal, Standing
 from fibflow_operator.world import Key, Resource, World
 from fibflow_operator.writing import Writer
+from fibflow_operator.yard import Yard
 
 R = TypeVar("R")
 
@@ -25,6 +27,14 @@ class Scene:
     writer: Writer
     standings: dict[Key, Standing] = field(default_factory=dict)
     type_figures: Mapping[Name, TypeFigures] = field(default_factory=dict)
+    pool_figures: Mapping[Name, PoolFigures] = field(default_factory=dict)
+    yard: Yard = field(default_factory=Yard)
+    refused: dict[Key, Refusal] = field(default_factory=dict)
+    """Why the Deployment of a resource is not as it asks."""
+    scaled: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    """The last decision about a fleet that is scaled, as its status tells it."""
+    applied: dict[Key, tuple[str, int]] = field(default_factory=dict)
+    """What was applied last, and the Deployment's generation after it."""
 
     @property
     def database(self) -> Database:

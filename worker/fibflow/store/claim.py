@@ -9,7 +9,8 @@ claim would walk them again. A worker therefore remembers the order key of the l
 there, and forgets it once a second and whenever it is told of new work; what came in below the mark waits so long.
 
 The worker's own row is locked FOR KEY SHARE, only when there is something to take, and must be active: reaping and
-superseding lock it FOR UPDATE, so a claim and a take-over of its worker never overlap. (A renewal is not held up: it
+superseding lock it FOR UPDATE, so a claim and a take-over of its worker never overlap; nor do a claim and the mark that
+lets a worker drain. (A renewal is not held up: it
 changes no key.)
 """
 
@@ -127,7 +128,7 @@ CLAIM_TAIL = """, pick AS MATERIALIZED (
     ) t
 ), owner AS MATERIALIZED (
     SELECT id FROM fibflow.worker
-    WHERE id = :worker AND status = 'active' AND EXISTS (SELECT FROM pick)
+    WHERE id = :worker AND status = 'active' AND NOT draining AND EXISTS (SELECT FROM pick)
     FOR KEY SHARE
 ), clock AS MATERIALIZED (
     SELECT fibflow.fibflow_now() AS now
@@ -177,7 +178,7 @@ def _lane(lane: Lane, limit: int) -> dict[str, int]:
     return {"type": lane.type_id, "low": lane.low, "room": min(lane.room, limit)}
 
 
-ACTIVE = sa.select(worker.c.id).where(worker.c.id == sa.bindparam("worker"), worker.c.status == "active")
+ACTIVE = sa.select(worker.c.id).where(worker.c.id == sa.bindparam("worker"), worker.c.status == "active", ~worker.c.draining)
 LANE_HEAD = (
     sa.select(task.c.id, task.c.order_key)
     .join(task_type, task_type.c.id == task.c.type_id)

@@ -1,17 +1,19 @@
 """Leases: a worker's right to hold tasks, and how it passes on.
 
 Protocol. A worker registers under a new id; in the same transaction every other active worker of its identity
-(namespace, pod_id) is superseded, every worker whose lease ran out is reaped, and what they ran is taken back. It
-renews by one update of its own row. A lease that ran out may be renewed until somebody reaps it: ownership ends when
-another takes it, not by a clock. Reaping is compare-and-set on the worker's row (locked FOR UPDATE, which a claim's and
-a settle's KEY SHARE excludes), then takes back by predicate: running rows whose owner is not active. Every sweep repeats
-that, so nothing depends on one of them, and it waits for no lock of others: what they hold is left to the next.
+(namespace, pod_id) is superseded, every worker whose lease ran out is reaped, and what they ran is taken back. A pod
+that is gone registers no more (fencing.py). A worker renews by one update of its own row. A lease that ran out may be
+renewed until somebody reaps it: ownership ends when another takes it, not by a clock. Reaping is compare-and-set on the
+worker's row (locked FOR UPDATE, which a claim's and a settle's KEY SHARE excludes), then takes back by predicate: running
+rows whose owner is not active. Every sweep repeats that, so nothing depends on one of them, and it waits for no lock of
+others: what they hold is left to the next.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +27,7 @@ from fibflow.model import Outcome, Status
 from fibflow.store.clock import micros, now, seconds
 from fibflow.store.database import Session, statement, write
 from fibflow.store.ending import Ending, Row
+from fibflow.store.fencing import refuse_fenced
 from fibflow.store.held import unheld
 from fibflow.store.notes import ENDS, Note
 from fibflow.store.outlook import GRACE
@@ -36,6 +39,20 @@ log = logger(__name__)
 
 SWEPT = 1000
 """Tasks that one sweep takes back at the most."""
+OPERATOR = 0
+"""Who takes back where no worker does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a worker runs, as far as it was told: its pod's uid, the pool it belongs to, since when its process runs by the
+    clock of its node (microseconds since 1970), how often it means to renew (seconds), and the types it has handlers for."""
+
+    pod_uid: str | None = None
+    pool: str | None = None
+    process_started_at: int | None = None
+    heartbeat: float | None = None
+    handlers: tuple[str, ...] = ()
 
 
 @write
@@ -49,14 +66,20 @@ def register(
     lease: float,
     recover: bool = True,
     supersede: bool = True,
+    origin: Origin = Origin(),
 ) -> int:
     """A new worker's id. Supersedes every other active worker of the pod, reaps the expired, takes back what they ran.
 
     A process that was superseded itself passes `supersede=False`: WorkerLost as long as another of its pod holds a lease.
+    Raises PodFenced for a pod that is gone.
     """
     encoding.optional_text(pod_id, "pod_id", longest=253)
     encoding.number(slots, "slots", 1, 100_000, whole=True)
     encoding.number(lease, "lease", 0.1, 3600)
+    for name in ("pod_uid", "pool"):
+        encoding.optional_text(getattr(origin, name), name, longest=253)
+    if origin.pod_uid is not None:
+        refuse_fenced(session, origin.pod_uid)
     moment = session.now()
     ended = _make_room(session, pod_id, moment, supersede)
     row = {
@@ -65,6 +88,11 @@ def register(
         "host": host,
         "pid": pid,
         "slots": slots,
+        "pod_uid": origin.pod_uid,
+        "pool": origin.pool,
+        "process_started_at": origin.process_started_at,
+        "heartbeat": micros(origin.heartbeat),
+        "handlers": encoding.encode(sorted(origin.handlers), "handlers"),
         "status": "active",
         "lease": micros(lease),
         "registered_at": moment,
@@ -163,6 +191,17 @@ def _reap(session: Session, moment: int, by: int | None) -> list[int]:
     return ids
 
 
+def reap_those(session: Session, which: sa.ColumnElement[bool]) -> list[int]:
+    """End the active workers that fit, for whoever is no worker itself, and take back what they ran; the reaped."""
+    active = sa.and_(worker.c.status == "active", which)
+    query = sa.select(worker.c.id).where(active).order_by(worker.c.id.desc()).with_for_update()
+    ids = list(session.connection.execute(query).scalars())
+    _end_workers(session, ids, "reaped", session.now(), None)
+    while ids and take_back(session, OPERATOR) == SWEPT:
+        continue
+    return ids
+
+
 @write
 def recover(session: Session, by: int) -> int:
     """The sweep: take back what workers run that are not active any more; how many tasks."""
@@ -198,7 +237,8 @@ def _lost(row: Row, by: int, pod: str | None) -> Ending:
         "cause": row["cause"],
     }
     after = after_interruption(facts_of(row))
-    error = f"its worker {row['worker_id']} was {row['cause']}; worker {by} took it back"
+    rescuer = f"worker {by}" if by != OPERATOR else "the operator"
+    error = f"its worker {row['worker_id']} was {row['cause']}; {rescuer} took it back"
     if after.status is not Status.PENDING:
         error = f"the interruption budget is used up: {error}"
     note = Note("task_recovered", ENDS, message=error, metadata=encoding.metadata(metadata), worker_id=by)

@@ -54,10 +54,12 @@ class TypeRow:
     description: str | None
     suspended: bool
     deletion_policy: DeletionPolicy
+    pool: str | None = None
 
     @property
     def declaration(self) -> Declaration:
-        return Declaration(self.name, self.options, self.max_concurrent_tasks, self.description, self.suspended)
+        limit = self.max_concurrent_tasks
+        return Declaration(self.name, self.options, limit, self.description, self.suspended, self.pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def _type_row(row: sa.RowMapping) -> TypeRow:
         description=said.get("description"),
         suspended=row["suspended"],
         deletion_policy=DeletionPolicy(row["deletion_policy"]),
+        pool=row["pool"],
     )
 
 

@@ -39,16 +39,22 @@ class Declaration:
     max_concurrent_tasks: int | None = None
     description: str | None = None
     suspended: bool = False
+    pool: str | None = None
 
 
 @write
-def declare_types(session: Session, declarations: Sequence[Declaration], source: str = "code") -> dict[str, int]:
-    """Store what code (`source="code"`) or resources ("resource") declare; the ids by name."""
+def declare_types(
+    session: Session, declarations: Sequence[Declaration], source: str = "code", pool: str | None = None
+) -> dict[str, int]:
+    """Store what code (`source="code"`) or resources ("resource") declare; the ids by name.
+
+    A type that is new is bound to `pool`, that of the worker whose code declares it, until a resource says otherwise.
+    """
     for declaration in declarations:
         check_declaration(declaration)
     names = [declaration.name for declaration in declarations]
     stored = _rows(session, names)
-    _insert(session, [name for name in names if name not in stored], source)
+    _insert(session, [name for name in names if name not in stored], source, pool)
     stored = _rows(session, names)
     for declaration in declarations:
         update_type(session, stored[declaration.name], declaration, source)
@@ -69,9 +75,10 @@ def _rows(session: Session, names: Iterable[str]) -> dict[str, Mapping[str, Any]
     return {row["name"]: dict(row) for row in session.connection.execute(query).mappings()}
 
 
-def _insert(session: Session, names: Sequence[str], source: str) -> None:
+def _insert(session: Session, names: Sequence[str], source: str, pool: str | None) -> None:
     if names:
-        rows = [{"namespace": session.namespace, "name": name, "source": source} for name in sorted(set(names))]
+        alike = {"namespace": session.namespace, "source": source, "pool": pool}
+        rows = [{"name": name, **alike} for name in sorted(set(names))]
         session.connection.execute(insert_or_nothing(session, task_type), rows)
 
 
@@ -98,7 +105,8 @@ def update_type(
     changes = _effective({**layers["code"], **layers["resource"]})
     changes[f"{source}_options"] = encoding.encode(said, "options")
     if source == "resource":
-        changes |= {"source": source, "suspended": declaration.suspended, "draining": False, **(more or {})}
+        ruled = {"suspended": declaration.suspended, "pool": declaration.pool, "draining": False}
+        changes |= {"source": source, **ruled, **(more or {})}
     changes = {name: value for name, value in changes.items() if row[name] != value}
     if changes:
         session.connection.execute(sa.update(task_type).where(task_type.c.id == row["id"]).values(changes))
@@ -172,7 +180,11 @@ def _task_type(row: sa.RowMapping) -> TaskType:
 
 
 @read
-def limits_of(session: Session, type_ids: Sequence[int]) -> dict[int, int | None]:
-    """How many tasks of each type one worker may run at once; None for as many as it has slots."""
-    query = sa.select(task_type.c.id, task_type.c.max_concurrent_tasks).where(task_type.c.id.in_(type_ids))
+def limits_of(session: Session, type_ids: Sequence[int], pool: str | None) -> dict[int, int | None]:
+    """How many tasks of each type one worker may run at once; None for as many as it has slots.
+
+    Types that are not bound to this worker's pool, or to none if it belongs to none, are left out: they are not its own.
+    """
+    bound = sa.and_(task_type.c.id.in_(type_ids), task_type.c.pool.is_not_distinct_from(pool))
+    query = sa.select(task_type.c.id, task_type.c.max_concurrent_tasks).where(bound)
     return {row.id: row.max_concurrent_tasks for row in session.connection.execute(query)}

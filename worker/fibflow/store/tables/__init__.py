@@ -13,7 +13,7 @@ The migrations build exactly this (a test compares them).
 
 from fibflow.store.tables.columns import SCHEMA, metadata
 from fibflow.store.tables.declared import cron_task, cron_tick, task_type, worker_pool
-from fibflow.store.tables.programs import installation, schema_version, worker
+from fibflow.store.tables.programs import fenced_pod, installation, schema_version, worker
 from fibflow.store.tables.tasks import attempt, event, stale_write, task, task_final
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "cron_task",
     "cron_tick",
     "event",
+    "fenced_pod",
     "installation",
     "metadata",
     "schema_version",

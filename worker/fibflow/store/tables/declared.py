@@ -28,6 +28,7 @@ task_type = sa.Table(
     sa.Column("resource", Name),
     sa.Column("deletion_policy", Name),
     sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("pool", Name),
     sa.UniqueConstraint("namespace", "name", name="task_type_by_name"),
     sa.UniqueConstraint("namespace", "resource", name="task_type_by_resource"),
     sa.CheckConstraint(one_of("source", "code", "resource"), name="source"),

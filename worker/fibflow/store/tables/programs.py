@@ -12,11 +12,17 @@ worker = sa.Table(
     identity(),
     sa.Column("namespace", Name, nullable=False),
     sa.Column("pod_id", Name),
+    sa.Column("pod_uid", Name),
+    sa.Column("pool", Name),
     sa.Column("host", Name, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("slots", sa.Integer, nullable=False),
     sa.Column("status", Name, nullable=False),
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("handlers", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("process_started_at", Instant),
+    sa.Column("heartbeat", Instant),
     sa.Column("lease", Instant, nullable=False),
     sa.Column("registered_at", Instant, nullable=False),
     sa.Column("renewed_at", Instant, nullable=False),
@@ -39,6 +45,15 @@ sa.Index(
     sqlite_where=sa.text("status = 'active' AND pod_id IS NOT NULL"),
 )
 partial_index("worker_lease", worker.c.expires_at, where="status = 'active'")
+partial_index("worker_pod", worker.c.pod_uid, where="status = 'active' AND pod_uid IS NOT NULL")
+
+fenced_pod = sa.Table(
+    "fenced_pod",
+    metadata,
+    sa.Column("pod_uid", Name, primary_key=True),
+    sa.Column("fenced_at", Instant, nullable=False),
+)
+"""Pods that are gone for ever: no worker of theirs registers again. The protocol: fencing.py."""
 
 installation = sa.Table(
     "installation",

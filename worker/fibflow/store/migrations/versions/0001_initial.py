@@ -61,6 +61,7 @@ def _task_type() -> None:
         sa.Column("resource", sa.Text()),
         sa.Column("deletion_policy", sa.Text()),
         sa.Column("draining", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("pool", sa.Text()),
         sa.CheckConstraint(
             "resource IS NULL OR (source = 'resource' AND NOT draining)", name=op.f("task_type_a_resource_is_in_force")
         ),
@@ -288,11 +289,17 @@ def _worker() -> None:
         sa.Column("id", ID, sa.Identity(always=False), nullable=False),
         sa.Column("namespace", sa.Text(), nullable=False),
         sa.Column("pod_id", sa.Text()),
+        sa.Column("pod_uid", sa.Text()),
+        sa.Column("pool", sa.Text()),
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("draining", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("handlers", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("process_started_at", INSTANT),
+        sa.Column("heartbeat", INSTANT),
         sa.Column("lease", INSTANT, nullable=False),
         sa.Column("registered_at", INSTANT, nullable=False),
         sa.Column("renewed_at", INSTANT, nullable=False),
@@ -312,6 +319,17 @@ def _worker() -> None:
         "worker_identity", "worker", ["namespace", "pod_id"], "status = 'active' AND pod_id IS NOT NULL", unique=True
     )
     _partial_index("worker_lease", "worker", ["expires_at"], "status = 'active'")
+    _partial_index("worker_pod", "worker", ["pod_uid"], "status = 'active' AND pod_uid IS NOT NULL")
+
+
+def _fenced_pod() -> None:
+    op.create_table(
+        "fenced_pod",
+        sa.Column("pod_uid", sa.Text(), nullable=False),
+        sa.Column("fenced_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("pod_uid", name=op.f("fenced_pod_pkey")),
+        schema=SCHEMA,
+    )
 
 
 def _worker_pool() -> None:
@@ -450,6 +468,7 @@ TABLES = (
     _event,
     _stale_write,
     _worker,
+    _fenced_pod,
     _worker_pool,
     _installation,
     _schema_version,

@@ -1,0 +1,222 @@
+"""What the Deployment of a WorkerPool should be, and the next step towards it. Pure.
+
+A Deployment is made by POST with no replicas and next to nothing in it, then given its template by server-side apply,
+which never says replicas, then scaled by `/scale`: an apply that is silent about replicas makes one pod of a Deployment
+that it creates, and a field that a POST has said stays when an apply drops it. One that is not controlled by its
+resource is never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from fibflow.scaling import Policy
+from fibflow.store.synced import Name
+from fibflow_operator.world import GROUP, VERSION, Key, Kind, Resource
+from fibflow_operator.yard import DIGEST, POOL, Deployment, contains
+
+FLUSH_SECONDS = 15
+"""How long a worker may take after its drain to write down what it interrupted, and a little more."""
+PORT = 8080
+TMP = "fibflow-tmp"
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+AS_THEY_ARE = (
+    "serviceAccountName",
+    "nodeSelector",
+    "tolerations",
+    "affinity",
+    "topologySpreadConstraints",
+    "imagePullSecrets",
+    "priorityClassName",
+)
+DOWNWARD = {
+    "FIBFLOW_POD_ID": "metadata.name",
+    "FIBFLOW_POD_UID": "metadata.uid",
+    "FIBFLOW_NAMESPACE": "metadata.namespace",
+    "FIBFLOW_NODE": "spec.nodeName",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The workers that a resource asks for. `pool` is what its pods claim for and are labelled with."""
+
+    key: Key
+    uid: str
+    pool: str
+    spec: Mapping[str, Any]
+
+    @property
+    def deployment(self) -> Name:
+        return Name(self.key.namespace, f"{self.key.name}-pool")
+
+    @property
+    def slots(self) -> int:
+        return int(self.spec.get("slots", 10))
+
+    @property
+    def replicas(self) -> int | None:
+        """How many its spec asks for; None where the backlog decides."""
+        scaled = self.spec.get("scaling", {}).get("policy") == Policy.BACKLOG
+        return None if scaled else int(self.spec.get("replicas", 1))
+
+
+def fleet_of(resource: Resource) -> Fleet:
+    """The fleet of a WorkerPool."""
+    return Fleet(resource.key, resource.uid, resource.key.name, resource.spec)
+
+
+class Step(Enum):
+    """What is to be done to a Deployment next."""
+
+    CREATE = "create"
+    APPLY = "apply"
+    SCALE = "scale"
+    REFUSE = "refuse"
+    """It is another's."""
+
+
+def next_step(fleet: Fleet, seen: Deployment | None, replicas: int | None, applied: tuple[str, int] | None) -> Step | None:
+    """The next step, None when all is as it should be.
+
+    `replicas`: how many there should be, None to leave that alone. `applied`: the digest and the Deployment's generation
+    after the last apply, so that what the API server writes in another way than we do is not applied for ever.
+    """
+    if seen is None:
+        return Step.CREATE
+    if seen.owner != fleet.uid:
+        return Step.REFUSE
+    wanted = template(fleet)
+    digest = digest_of(wanted)
+    if seen.digest != digest:
+        return Step.APPLY
+    if not contains(seen.spec, wanted["spec"]) and applied != (digest, seen.generation):
+        return Step.APPLY
+    return Step.SCALE if replicas is not None and seen.wanted != replicas else None
+
+
+# ── the objects ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def seed(fleet: Fleet) -> dict[str, Any]:
+    """What is created: no replicas, and nothing that the template may drop one day."""
+    whole = template(fleet)
+    pod = whole["spec"]["template"]
+    container = {name: pod["spec"]["containers"][0][name] for name in ("name", "image")}
+    spec = {"replicas": 0, "selector": whole["spec"]["selector"]}
+    spec["template"] = {"metadata": {"labels": _own_labels(fleet)}, "spec": {"containers": [container]}}
+    return {**whole, "spec": spec}
+
+
+def applied_form(fleet: Fleet) -> dict[str, Any]:
+    """What is applied: all but replicas, and the digest of it."""
+    whole = template(fleet)
+    whole["metadata"]["annotations"] = {DIGEST: digest_of(template(fleet))}
+    return whole
+
+
+def budget(fleet: Fleet) -> dict[str, Any]:
+    """The PodDisruptionBudget: whoever drains nodes takes one worker of a pool at a time."""
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": {POOL: fleet.pool}}}
+    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": _metadata(fleet), "spec": spec}
+
+
+def digest_of(wanted: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def template(fleet: Fleet) -> dict[str, Any]:
+    """The Deployment, without replicas."""
+    spec = fleet.spec
+    pod: dict[str, Any] = {"metadata": {"labels": {**spec.get("labels", {}), **_own_labels(fleet)}}, "spec": _pod(fleet)}
+    if spec.get("annotations"):
+        pod["metadata"]["annotations"] = dict(spec["annotations"])
+    rolling = {name: value for name, value in spec.get("rollout", {}).items()}
+    strategy = {"type": "RollingUpdate", **({"rollingUpdate": rolling} if rolling else {})}
+    wanted = {"selector": {"matchLabels": {POOL: fleet.pool}}, "strategy": strategy, "template": pod}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(fleet), "spec": wanted}
+
+
+def _metadata(fleet: Fleet) -> dict[str, Any]:
+    owner = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": str(Kind.WORKER_POOL),
+        "name": fleet.key.name,
+        "uid": fleet.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    place = {"name": fleet.deployment.name, "namespace": fleet.key.namespace}
+    return {**place, "labels": _own_labels(fleet), "ownerReferences": [owner]}
+
+
+def _own_labels(fleet: Fleet) -> dict[str, str]:
+    return {"app.kubernetes.io/name": "fibflow-worker", "app.kubernetes.io/managed-by": "fibflow", POOL: fleet.pool}
+
+
+def _pod(fleet: Fleet) -> dict[str, Any]:
+    spec = fleet.spec
+    own_tmp = all(mount.get("mountPath") != "/tmp" for mount in spec.get("volumeMounts", ()))
+    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **spec.get("podSecurityContext", {})}
+    volumes = [*([{"name": TMP, "emptyDir": {}}] if own_tmp else []), *spec.get("volumes", ())]
+    return {
+        "containers": [_container(fleet, own_tmp)],
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": security,
+        "terminationGracePeriodSeconds": int(spec.get("drainSeconds", 30)) + FLUSH_SECONDS,
+        **({"volumes": volumes} if volumes else {}),
+        **{name: spec[name] for name in AS_THEY_ARE if spec.get(name)},
+    }
+
+
+def _container(fleet: Fleet, own_tmp: bool) -> dict[str, Any]:
+    spec = fleet.spec
+    mounts = [*([{"name": TMP, "mountPath": "/tmp"}] if own_tmp else []), *spec.get("volumeMounts", ())]
+    return {
+        "name": "worker",
+        "image": spec.get("image", ""),
+        "args": [str(spec["app"]), "--slots", str(fleet.slots), "--drain", str(spec.get("drainSeconds", 30))],
+        "env": [*_own_env(fleet), *(_variable(each) for each in spec.get("env", ()))],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {**_probe("/readyz"), "periodSeconds": 1},
+        # Its own grace period: a process that stands still drains nothing.
+        "livenessProbe": {
+            **_probe("/livez"),
+            "periodSeconds": 5,
+            "initialDelaySeconds": 10,
+            "terminationGracePeriodSeconds": 5,
+        },
+        "securityContext": RESTRICTED,
+        # What a worker says last becomes the pool's condition.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        **({"volumeMounts": mounts} if mounts else {}),
+        **{name: spec[name] for name in ("resources", "envFrom", "imagePullPolicy") if spec.get(name)},
+    }
+
+
+def _probe(path: str) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": PORT}, "timeoutSeconds": 2, "failureThreshold": 3}
+
+
+def _own_env(fleet: Fleet) -> list[dict[str, Any]]:
+    secret = {"name": "fibflow-database", "key": "dsn", **fleet.spec.get("databaseSecretRef", {})}
+    downward = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in DOWNWARD.items()]
+    database = {"name": "FIBFLOW_DATABASE", "valueFrom": {"secretKeyRef": secret}}
+    return [*downward, database, {"name": "FIBFLOW_POOL", "value": fleet.pool}, {"name": "FIBFLOW_PORT", "value": str(PORT)}]
+
+
+def _variable(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The API server leaves an empty value out, so we do."""
+    return {name: value for name, value in entry.items() if value != ""}

@@ -1,0 +1,100 @@
+"""Following: what there is of a kind of object, listed whole and then watched, again and again, in a thread of its own.
+
+The official client has an informer for this. It is not used: it waits for ever for a connection that has gone silent,
+tries again without a pause while the API server is away, and keeps objects by name, though a pod is its uid.
+
+A whole list is told about once a minute, so that nothing depends on an event; what is told is JSON, and what it means is
+not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from fibflow.errors import one_line
+from fibflow.logs import logger
+from fibflow_operator.kube.api import Api, ApiFailure, ApiUnavailable
+
+log = logger(__name__)
+PAGE = "500"
+WATCHED = 60
+"""Seconds until everything is listed anew."""
+SILENT = 10
+"""Seconds that the end of a watch may be late."""
+LONGEST_PAUSE = 5.0
+
+
+class Heard(Protocol):
+    """Who is told, in the thread of the following."""
+
+    def whole(self, version: int, objects: list[Mapping[str, Any]], begun: float) -> None:
+        """A complete list, as of this version; it was asked for at `begun` (monotonic seconds)."""
+
+    def event(self, type_: str, object_: Mapping[str, Any]) -> None:
+        """ADDED, MODIFIED or DELETED."""
+
+
+class Following:
+    """Follows the objects at `path` that a label selector chooses, between `start` and `stop`."""
+
+    def __init__(self, api: Api, path: str, selector: str, heard: Heard) -> None:
+        self._api, self._path, self._heard = api, path, heard
+        self._chosen = {"labelSelector": selector}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"following {path}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell nothing more. A watch that is open ends with its connection."""
+        self._stop.set()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        pause = 0.1
+        while not self._stop.is_set():
+            try:
+                self._watch(self._list())
+                pause = 0.1
+            except ApiFailure as failure:
+                log.warning("following_failed", path=self._path, error=one_line(failure)[:300])
+                self._stop.wait(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, LONGEST_PAUSE)
+            except Exception:  # what one object holds must not end the following of the others
+                log.exception("following_failed", path=self._path)
+                self._stop.wait(LONGEST_PAUSE)
+
+    def _list(self) -> str:
+        """Tell a complete list; its version."""
+        found: list[Mapping[str, Any]] = []
+        query, begun = {**self._chosen, "limit": PAGE}, time.monotonic()
+        while True:
+            page = self._api.call("GET", self._path, query)
+            found += page.get("items") or []
+            if not (following := page["metadata"].get("continue")):
+                break
+            query["continue"] = following
+        version = str(page["metadata"]["resourceVersion"])
+        if not self._stop.is_set():
+            self._heard.whole(int(version), found, begun)
+        return version
+
+    def _watch(self, version: str) -> None:
+        """Tell events from a version on, until the server ends the watch. Raises ApiFailure."""
+        query = {**self._chosen, "watch": "true", "resourceVersion": version, "timeoutSeconds": str(WATCHED)}
+        for line in self._api.lines(self._path, query, WATCHED + SILENT):
+            event = json.loads(line)
+            if self._stop.is_set():
+                return
+            if event["type"] == "ERROR":
+                raise ApiUnavailable(one_line(event["object"].get("message", "the watch failed")))
+            self._heard.event(event["type"], event["object"])

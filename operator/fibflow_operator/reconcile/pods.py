@@ -1,0 +1,90 @@
+"""Pods: what is gone is fenced and its tasks go to others, at once; what ended in a pod is reaped; what leaves is let be.
+
+Each pod is attended by its uid, as often as it changes, and again while it leaves or is silent; an act that was done is
+remembered and not repeated. What a pod's state means is decided in `pods`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from fibflow.logs import logger
+from fibflow.store.lost_pods import PodRow, fence_pods, pods_with_leases, reap_former, reap_silent, silent_pods
+from fibflow_operator.pods import Pod, overdue
+from fibflow_operator.reconcile.subject import Scene
+
+log = logger(__name__)
+REMEMBERED = 20_000
+
+
+@dataclass(slots=True)
+class Ward:
+    """What was done about pods so far, and since when they were seen leaving (monotonic seconds); by uid."""
+
+    lost: set[str] = field(default_factory=set)
+    """Those that left the API."""
+    fenced: dict[str, None] = field(default_factory=dict)
+    ended_at: dict[str, int] = field(default_factory=dict)
+    leaving_since: dict[str, float] = field(default_factory=dict)
+
+    def forget(self, uid: str) -> None:
+        """It is fenced: there is nothing more to do, ever."""
+        self.lost.discard(uid)
+        self.ended_at.pop(uid, None)
+        self.leaving_since.pop(uid, None)
+        self.fenced[uid] = None
+        if len(self.fenced) > REMEMBERED:
+            del self.fenced[next(iter(self.fenced))]
+
+
+async def attend(scene: Scene, ward: Ward, uid: str) -> bool:
+    """Do what is due about a pod; whether it is to be looked at again soon. Raises DatabaseError, LeadLost."""
+    pod = scene.yard.pods.get(uid)
+    if uid in ward.fenced:
+        return False
+    if _gone(ward, uid, pod):
+        await _fence(scene, ward, uid, pod)
+        return False
+    if pod is None:
+        return False
+    if pod.ended_at is not None and ward.ended_at.get(uid, 0) < pod.ended_at:
+        _told("container_ended", pod, await scene.writer.write(reap_former, uid, pod.ended_at))
+        ward.ended_at[uid] = pod.ended_at
+    if pod.silent and await scene.database.run(silent_pods, [uid]):
+        _told("node_silent", pod, await scene.writer.write(reap_silent, [uid]))
+    return pod.silent or pod.leaving
+
+
+def _gone(ward: Ward, uid: str, pod: Pod | None) -> bool:
+    if uid in ward.lost or pod is None:
+        return uid in ward.lost
+    if not pod.leaving:
+        return pod.over
+    since = ward.leaving_since.setdefault(uid, time.monotonic())
+    return pod.over or overdue(pod, time.monotonic() - since)
+
+
+async def _fence(scene: Scene, ward: Ward, uid: str, pod: Pod | None) -> None:
+    reaped = await scene.writer.write(fence_pods, [uid])
+    log.info("pod_fenced", pod_uid=uid, pod=pod.name if pod else None, workers=reaped)
+    if uid in ward.lost:
+        scene.yard.pods.pop(uid, None)
+    ward.forget(uid)
+
+
+def _told(event: str, pod: Pod, reaped: list[int]) -> None:
+    if reaped:
+        log.info(event, pod=pod.name, namespace=pod.namespace, workers=reaped)
+
+
+async def leaseholders(scene: Scene) -> set[PodRow]:
+    """The pods that hold a lease now. Raises DatabaseError."""
+    found: set[PodRow] = await scene.database.run(pods_with_leases)
+    return found
+
+
+def unlisted(before: set[PodRow], namespace: str | None, listed: Collection[str]) -> set[str]:
+    """The pods that held a lease before a complete list was made and are not in it: nobody saw them go."""
+    return {each.pod_uid for each in before if namespace in (None, each.namespace) and each.pod_uid not in listed}

@@ -1,0 +1,70 @@
+"""What the status of a WorkerPool says of its workers: whether they are there, and what keeps them from it. Pure.
+
+The first cause in this order is told: the spec is refused, the Deployment cannot be, its pods may not be made, a pod's own
+trouble, a handler that is missing, workers that are still starting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fibflow.errors import shown
+from fibflow.store.pools import PoolFigures
+from fibflow_operator.conditions import Finding, Reason, Type
+from fibflow_operator.plan import Refusal
+from fibflow_operator.pods import Pod
+from fibflow_operator.yard import POOL, Deployment
+
+
+def ready(refused: Refusal | None, seen: Deployment | None, pods: Sequence[Pod], figures: PoolFigures) -> Finding:
+    """Whether the workers are as the spec says; the pods with the newest first."""
+    if refused is not None:
+        return Finding(Type.READY, False, refused.reason, refused.message)
+    trouble = _trouble(seen, pods)
+    if trouble is not None:
+        return Finding(Type.READY, False, trouble.reason, trouble.message)
+    if figures.unhandled:
+        return Finding(Type.READY, False, Reason.HANDLER_MISSING, _unhandled(figures.unhandled))
+    if seen is None or not seen.rolled_out:
+        up = f"{seen.ready} of {seen.wanted}" if seen is not None else "none"
+        return Finding(Type.READY, False, Reason.WORKERS_STARTING, f"{up} workers are ready and of the newest spec")
+    return Finding(Type.READY, True, Reason.IN_FORCE, "the spec is in force")
+
+
+def _trouble(seen: Deployment | None, pods: Sequence[Pod]) -> Refusal | None:
+    if seen is not None and seen.complaint is not None and not seen.rolled_out:
+        return Refusal(Reason.PODS_REFUSED, seen.complaint)
+    for pod in pods:
+        if pod.trouble is not None and not pod.leaving:
+            return Refusal(pod.trouble.reason, f"pod {pod.name}: {pod.trouble.message}")
+    return None
+
+
+def _unhandled(names: Iterable[str]) -> str:
+    first = [shown(name) for name in names][:5]
+    return f"the application has no handler for {', '.join(first)}; add it, or bind the type to another pool"
+
+
+def progressing(found: Finding) -> Finding:
+    """Whether workers are being started or replaced."""
+    if found.status:
+        return Finding(Type.PROGRESSING, False, Reason.ROLLED_OUT, "all workers are there, and of the newest spec")
+    if found.reason is Reason.WORKERS_STARTING:
+        return Finding(Type.PROGRESSING, True, Reason.WORKERS_STARTING, found.message)
+    return Finding(Type.PROGRESSING, False, Reason.STUCK, found.message)
+
+
+def scaling_active(scaled: bool, decided: Mapping[str, Any] | None) -> Finding:
+    """Who decides how many workers there are."""
+    if not scaled:
+        return Finding(Type.SCALING_ACTIVE, False, Reason.REPLICAS_DECIDE, "spec.replicas decides")
+    if decided is not None and decided["reason"] == "NoSignal":
+        return Finding(Type.SCALING_ACTIVE, False, Reason.NO_SIGNAL, "what waits cannot be read; nothing changes meanwhile")
+    return Finding(Type.SCALING_ACTIVE, True, Reason.BACKLOG_DECIDES, "what waits and comes in decides")
+
+
+def counts(pool: str, seen: Deployment | None, figures: PoolFigures) -> dict[str, Any]:
+    """The figures of the status."""
+    replicas, up = (seen.replicas, seen.ready) if seen is not None else (0, 0)
+    return {"replicas": replicas, "ready": up, "busySlots": figures.busy, "selector": f"{POOL}={pool}"}

@@ -1,0 +1,154 @@
+"""What is known of Deployments and pods: the newest version that was seen of each, from events and complete lists.
+
+Like `world` for our own resources: an older version changes nothing, and what is missing from a complete list is gone.
+What a pod's state means is in `pods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from fibflow.store.synced import Name
+from fibflow_operator.pods import POOL, Pod
+
+__all__ = ["DIGEST", "POOL", "Deployment", "Yard", "contains", "deployment"]
+
+DIGEST = "fibflow.dev/digest"
+"""The annotation of a Deployment that says what was applied to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A Deployment as it was seen. `owner` is the uid of what controls it, `complaint` why pods cannot be made."""
+
+    name: Name
+    uid: str
+    pool: str
+    version: int
+    generation: int
+    owner: str | None
+    digest: str | None
+    wanted: int
+    spec: Mapping[str, Any]
+    observed: int
+    replicas: int
+    updated: int
+    ready: int
+    complaint: str | None
+
+    @property
+    def rolled_out(self) -> bool:
+        """Whether all that is wanted is there, of the newest template, and ready; and nothing else."""
+        counts = {self.replicas, self.updated, self.ready, self.wanted}
+        return self.observed >= self.generation and len(counts) == 1
+
+    @property
+    def rolling(self) -> bool:
+        """Whether pods of an older template are still there, or it is not known whether."""
+        return self.observed < self.generation or self.updated < self.replicas
+
+
+def deployment(raw: Mapping[str, Any]) -> Deployment:
+    """A Deployment from the API's JSON."""
+    metadata, spec, status = raw["metadata"], raw["spec"], raw.get("status", {})
+    controllers = [each["uid"] for each in metadata.get("ownerReferences", ()) if each.get("controller")]
+    failures = [each for each in status.get("conditions", ()) if each["type"] == "ReplicaFailure" and each["status"] == "True"]
+    return Deployment(
+        name=Name(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        pool=metadata.get("labels", {}).get(POOL, ""),
+        version=int(metadata["resourceVersion"]),
+        generation=int(metadata["generation"]),
+        owner=controllers[0] if controllers else None,
+        digest=metadata.get("annotations", {}).get(DIGEST),
+        wanted=int(spec.get("replicas", 1)),
+        spec=spec,
+        observed=int(status.get("observedGeneration", 0)),
+        replicas=int(status.get("replicas", 0)),
+        updated=int(status.get("updatedReplicas", 0)),
+        ready=int(status.get("readyReplicas", 0)),
+        complaint=str(failures[0].get("message", "")) if failures else None,
+    )
+
+
+@dataclass(slots=True)
+class Yard:
+    """Not for several threads."""
+
+    deployments: dict[Name, Deployment] = field(default_factory=dict)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    """By uid."""
+    complete: set[str | None] = field(default_factory=set)
+    """The namespaces whose Deployments are all known; None for all."""
+
+    def knows(self, namespace: str) -> bool:
+        """Whether a Deployment that is not known is not there."""
+        return bool({namespace, None} & self.complete)
+
+    def of_pool(self, namespace: str, pool: str) -> list[Pod]:
+        """The pods of a pool, the newest first."""
+        found = [pod for pod in self.pods.values() if (pod.namespace, pod.pool) == (namespace, pool)]
+        return sorted(found, key=lambda pod: (pod.created, pod.name), reverse=True)
+
+    def see_deployment(self, seen: Deployment, deleted: bool = False) -> None:
+        known = self.deployments.get(seen.name)
+        if known is not None and known.version > seen.version:
+            return
+        if deleted:
+            self.deployments.pop(seen.name, None)
+        else:
+            self.deployments[seen.name] = seen
+
+    def see_all_deployments(self, namespace: str | None, version: int, seen: Iterable[Deployment]) -> set[Name]:
+        """A complete list, as of a version; those that changed."""
+        before = dict(self.deployments)
+        listed = {each.name: each for each in seen}
+        for name, known in before.items():
+            if namespace in (None, name.namespace) and name not in listed and known.version <= version:
+                del self.deployments[name]
+        for each in listed.values():
+            self.see_deployment(each)
+        self.complete.add(namespace)
+        return {name for name in {*before, *self.deployments} if before.get(name) != self.deployments.get(name)}
+
+    def see_pod(self, pod: Pod) -> bool:
+        """Whether that is news."""
+        known = self.pods.get(pod.uid)
+        if known is not None and known.version >= pod.version:
+            return False
+        self.pods[pod.uid] = pod
+        return True
+
+    def missing(self, namespace: str | None, version: int, listed: Collection[str]) -> list[Pod]:
+        """The pods that are not in a complete list, as of a version."""
+        inside = (pod for pod in self.pods.values() if namespace in (None, pod.namespace))
+        return [pod for pod in inside if pod.uid not in listed and pod.version <= version]
+
+
+def contains(seen: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is seen; what the API server added is left aside, quantities are compared as numbers."""
+    if isinstance(wanted, Mapping):
+        return isinstance(seen, Mapping) and all(contains(seen.get(name), value) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        same_length = isinstance(seen, list) and len(seen) == len(wanted)
+        return same_length and all(contains(*pair) for pair in zip(seen, wanted, strict=True))
+    return bool(seen == wanted) or (quantity(seen) is not None and quantity(seen) == quantity(wanted))
+
+
+BINARY = {f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", start=1)}
+DECIMAL = {"n": "1e-9", "u": "1e-6", "m": "1e-3", "k": "1e3", "M": "1e6", "G": "1e9", "T": "1e12", "P": "1e15", "E": "1e18"}
+
+
+def quantity(value: object) -> Decimal | None:
+    """An amount as the API writes it, such as 500m or 1Gi; None for anything else."""
+    text = str(value)
+    for ending, factor in (*BINARY.items(), *DECIMAL.items(), ("", 1)):
+        if text.endswith(ending):
+            try:
+                return Decimal(text.removesuffix(ending)) * Decimal(factor)
+            except InvalidOperation:
+                continue
+    return None

@@ -1,0 +1,151 @@
+"""Steps towards a Deployment: one after the other until all is as it should be, and what belongs to others is left alone."""
+
+import asyncio
+import copy
+
+import pytest
+
+from controller.ground import Ground
+from fibflow_operator import deployment
+from fibflow_operator.deployment import Step, fleet_of, next_step, template
+from fibflow_operator.world import seen
+from fibflow_operator.yard import contains, quantity
+from fibflow_operator.yard import deployment as read
+
+
+class Stubborn(Ground):
+    """A server that writes a field as it likes."""
+
+    async def apply(self, place, body):
+        body = copy.deepcopy(body)
+        body["spec"]["template"]["spec"]["nodeSelector"] = {"a": "B"}
+        return await super().apply(place, body)
+
+
+def fleet(**spec):
+    metadata = {"name": "pool", "namespace": "shop", "uid": "u1", "resourceVersion": "1"}
+    return fleet_of(seen({"kind": "WorkerPool", "metadata": metadata, "spec": {"app": "a:b", "image": "i:1", **spec}}))
+
+
+def settle(ground, wanted, replicas=2, most=10):
+    """Take steps until there is none left; the steps."""
+    steps: list[Step] = []
+    applied: tuple[str, int] | None = None
+    for _ in range(most):
+        raw = ground.deployments.get(wanted.deployment)
+        step = next_step(wanted, read(raw) if raw else None, replicas, applied)
+        if step is None:
+            return steps
+        steps.append(step)
+        if step is Step.REFUSE:
+            return steps
+        asyncio.run(_take(ground, wanted, step, replicas))
+        now = read(ground.deployments[wanted.deployment])
+        applied = (now.digest or "", now.generation) if step is Step.APPLY else applied
+    raise AssertionError(f"it never settles: {steps}")
+
+
+async def _take(ground, wanted, step, replicas):
+    match step:
+        case Step.CREATE:
+            await ground.create(wanted.deployment, deployment.seed(wanted))
+        case Step.APPLY:
+            await ground.apply(wanted.deployment, deployment.applied_form(wanted))
+        case Step.SCALE:
+            await ground.scale(wanted.deployment, replicas)
+
+
+def test_a_deployment_is_made_empty_then_given_its_template_then_scaled():
+    ground, wanted = Ground(), fleet()
+    assert settle(ground, wanted) == [Step.CREATE, Step.APPLY, Step.SCALE]
+    assert settle(ground, wanted) == []
+    assert ground.done == ["create", "apply", "scale 2"]
+    assert "replicas" not in deployment.applied_form(wanted)["spec"]
+
+
+def test_what_is_created_says_nothing_that_may_be_dropped_later():
+    seed, whole = deployment.seed(fleet(nodeSelector={"a": "b"})), deployment.template(fleet())
+    assert contains(whole["spec"]["template"], seed["spec"]["template"])
+    assert seed["spec"]["replicas"] == 0
+
+
+def test_replicas_are_left_alone_when_nothing_is_known_of_them():
+    ground, wanted = Ground(), fleet()
+    settle(ground, wanted, replicas=3)
+    assert settle(ground, wanted, replicas=None) == []
+
+
+@pytest.mark.parametrize("owner", ["another", None])
+def test_a_deployment_of_somebody_else_is_never_touched(owner):
+    ground, wanted = Ground(), fleet()
+    settle(ground, wanted)
+    raw = ground.deployments[wanted.deployment]
+    raw["metadata"]["ownerReferences"] = [{"uid": owner, "controller": True}] if owner else [{"uid": "u1"}]
+    assert settle(ground, fleet(slots=99)) == [Step.REFUSE]
+
+
+def test_another_spec_is_applied_and_so_is_one_that_somebody_changed():
+    ground, wanted = Ground(), fleet()
+    settle(ground, wanted)
+    assert settle(ground, fleet(slots=7)) == [Step.APPLY]
+    ground.deployments[wanted.deployment]["spec"]["template"]["spec"]["enableServiceLinks"] = True
+    assert settle(ground, fleet(slots=7)) == [Step.APPLY]
+
+
+def test_what_the_server_writes_in_its_own_way_is_not_applied_for_ever():
+    ground = Stubborn()
+    settle(ground, fleet(nodeSelector={"a": "b"}))
+    assert len(ground.done) < 6 and settle(ground, fleet(nodeSelector={"a": "b"}), most=2)[1:] == []
+
+
+def test_pods_run_under_restricted_security_with_what_they_need_to_know():
+    pod = template(fleet(drainSeconds=20, databaseSecretRef={"name": "own"}))["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    names = [entry["name"] for entry in container["env"]]
+    assert names[:4] == ["FIBFLOW_POD_ID", "FIBFLOW_POD_UID", "FIBFLOW_NAMESPACE", "FIBFLOW_NODE"]
+    assert {"name": "own", "key": "dsn"} in [entry.get("valueFrom", {}).get("secretKeyRef") for entry in container["env"]]
+    assert container["securityContext"] == deployment.RESTRICTED
+    assert (pod["automountServiceAccountToken"], pod["terminationGracePeriodSeconds"]) == (False, 35)
+    assert "runAsUser" not in pod["securityContext"]
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+def test_a_pool_with_a_tmp_of_its_own_gets_no_other():
+    own = {"volumes": [{"name": "big", "emptyDir": {}}], "volumeMounts": [{"name": "big", "mountPath": "/tmp"}]}
+    pod = template(fleet(**own))["spec"]["template"]["spec"]
+    assert pod["volumes"] == own["volumes"] and pod["containers"][0]["volumeMounts"] == own["volumeMounts"]
+    (mount,) = template(fleet())["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert mount["mountPath"] == "/tmp"
+
+
+def test_labels_of_people_stand_beside_our_own():
+    labels = template(fleet(labels={"team": "a"}))["spec"]["template"]["metadata"]["labels"]
+    assert labels == {
+        "team": "a",
+        "app.kubernetes.io/name": "fibflow-worker",
+        "app.kubernetes.io/managed-by": "fibflow",
+        "fibflow.dev/pool": "pool",
+    }
+
+
+@pytest.mark.parametrize(
+    ("seen", "wanted", "held"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ([{"a": 1, "b": 2}], [{"a": 1}], True),
+        ([1, 2], [1], False),
+        ("1Gi", "1024Mi", True),
+        ("500m", "0.5", True),
+        ("1", 1, True),
+        ("1Gi", "1G", False),
+        ("a", "b", False),
+        (None, {}, False),
+    ],
+)
+def test_what_is_seen_contains_what_is_wanted(seen, wanted, held):
+    assert contains(seen, wanted) is held
+
+
+def test_only_amounts_are_quantities():
+    assert [quantity(text) for text in ("i:1", "", None, True, "Gi")] == [None] * 5

@@ -1,0 +1,142 @@
+"""Workers as pods: a WorkerPool becomes a Deployment whose pods run tasks; what keeps them from it is said, and mended."""
+
+import json
+from typing import Any
+
+import pytest
+
+from cluster import until
+from e2e.fleets import bound, pods_of, pool, secret
+from e2e.planes import FULL, ONLY_IN_FULL, quiet
+from fibflow import Client, Status
+
+
+@pytest.fixture
+def client(staffed):
+    with Client(staffed.url, namespace=staffed.namespace) as opened:
+        yield opened
+
+
+def deployment(plane, name="pool-pool"):
+    return json.loads(plane.cluster.kubectl("get", "deployment", name, "-n", plane.namespace, "-o", "json"))
+
+
+def completed(client, task_id, seconds=60):
+    until(lambda: client.get(task_id).status is Status.COMPLETED, seconds, f"task {task_id} completes")
+
+
+def test_a_pool_becomes_pods_that_run_tasks_and_a_settled_one_is_left_alone(staffed, client, fleet_image):
+    staffed.apply(pool(fleet_image, replicas=2), bound())
+    staffed.start()
+    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=90)
+    completed(client, client.enqueue("work", {"seconds": 0.1}))
+    status = staffed.get("WorkerPool", "pool")["status"]
+    assert (status["replicas"], status["ready"], status["selector"]) == (2, 2, "fibflow.dev/pool=pool")
+    made = deployment(staffed)
+    assert made["metadata"]["ownerReferences"][0]["kind"] == "WorkerPool"
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert staffed.cluster.field(".spec.maxUnavailable", "pdb/pool-pool", namespace=staffed.namespace) == "1"
+    rows = staffed.sql("SELECT pod_id, pod_uid, pool FROM fibflow.worker WHERE status = 'active'")
+    assert set(rows) == {(pod["metadata"]["name"], pod["metadata"]["uid"], "pool") for pod in pods_of(staffed)}
+    until(lambda: quiet(lambda: len(staffed.api_writes()), 11), 90, "nothing is written any more")
+
+
+# ── what keeps workers from it ────────────────────────────────────────────────────────────────────────────────────
+
+BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no-image": (
+        {"image": "localhost/nowhere:1", "imagePullPolicy": "IfNotPresent"},
+        "ImageUnavailable",
+        "localhost/nowhere:1",
+    ),
+    "no-app": ({"app": "fleeet:app"}, "WorkerFailed", "No module named 'fleeet'"),
+    "no-secret": ({"databaseSecretRef": {"name": "nowhere"}}, "ConfigurationMissing", 'secret "nowhere" not found'),
+    "no-database": ({"databaseSecretRef": {"name": "wrong"}}, "WorkerFailed", "database: "),
+    "no-node": ({"nodeSelector": {"disk": "none"}}, "Unschedulable", "didn't match"),
+    "no-name": ({}, "NameTaken", "the Deployment no-name-pool belongs to somebody else"),
+    "no-policy": ({"serviceAccountName": "nobody"}, "PodsRefused", 'serviceaccount "nobody" not found'),
+    "no-field": ({"labels": {"team": "not/a/label"}}, "DeploymentRefused", "not/a/label"),
+    "no-handler": ({}, "HandlerMissing", "no handler for 'nonsense'"),
+}
+"""By the pool's name: what is wrong, the reason that is told, and what the message says."""
+
+
+def foreign(name):
+    labels = {"matchLabels": {"app": name}}
+    containers = [{"name": "main", "image": "localhost/pause:1"}]
+    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": containers}}
+    spec = {"replicas": 0, "selector": labels, "template": template}
+    return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
+
+
+def test_what_ails_the_workers_is_said_in_the_pods_own_words_and_mending_it_goes_on_by_itself(staffed, client, fleet_image):
+    wrong = secret("postgresql://postgres@10.87.0.1:5432/nowhere", "wrong")
+    staffed.cluster.apply(wrong, staffed.namespace)
+    staffed.cluster.apply(foreign("no-name-pool"), staffed.namespace)
+    untouched = deployment(staffed, "no-name-pool")
+    staffed.apply(*(pool(fleet_image, name, **spec) for name, (spec, _, _) in BROKEN.items()))
+    staffed.apply(bound("no-handler", "nonsense"), bound("no-secret"))
+    staffed.start()
+    until(lambda: client.types(), 20, "the types are stored")
+    waiting = client.enqueue("work")
+    for name, (_, reason, phrase) in BROKEN.items():
+        said = staffed.wait_condition("WorkerPool", name, status="False", reason=reason, seconds=90)
+        assert phrase in said["message"] and said["message"].isprintable(), said
+    assert client.get(waiting).status is Status.PENDING
+    assert deployment(staffed, "no-name-pool") == untouched
+    mend(staffed, fleet_image)
+    for name in BROKEN.keys() - (() if FULL else PATIENT):
+        staffed.wait_condition("WorkerPool", name, status="True", seconds=120)
+    if FULL:
+        completed(client, waiting)
+
+
+PATIENT = {"no-secret", "no-database", "no-policy"}
+"""What Kubernetes tries again only after a while."""
+
+
+def mend(plane, image):
+    """Everything that was missing is there, everything that was wrong is right."""
+    inside = plane.cluster.kubectl("get", "secret", "fibflow-database", "-n", plane.namespace, "-o", "json")
+    data = json.loads(inside)["data"]
+    for name in ("nowhere", "wrong"):
+        plane.cluster.apply(
+            json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}), plane.namespace
+        )
+    plane.cluster.kubectl("delete", "deployment", "no-name-pool", "-n", plane.namespace)
+    plane.cluster.kubectl("create", "serviceaccount", "nobody", "-n", plane.namespace)
+    plane.delete("TaskType", "nonsense")
+    mended: dict[str, dict[str, Any]] = {"no-image": {}, "no-app": {}, "no-node": {}, "no-field": {}}
+    plane.apply(*(pool(image, name, **spec) for name, spec in mended.items()))
+
+
+@ONLY_IN_FULL
+def test_pods_that_a_quota_forbids_are_told_of_and_start_when_it_is_raised(staffed, fleet_image):
+    quota = '{{"apiVersion":"v1","kind":"ResourceQuota","metadata":{{"name":"few"}},"spec":{{"hard":{{"pods":"{}"}}}}}}'
+    staffed.cluster.apply(quota.format(0), staffed.namespace)
+    staffed.cluster.wait("jsonpath={.status.hard.pods}=0", "resourcequota/few", namespace=staffed.namespace)
+    staffed.apply(pool(fleet_image))
+    staffed.start()
+    said = staffed.wait_condition("WorkerPool", "pool", status="False", reason="PodsRefused", seconds=60)
+    assert "exceeded quota: few" in said["message"]
+    staffed.cluster.apply(quota.format(5), staffed.namespace)
+    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=120)
+
+
+def test_a_setting_that_is_dropped_and_one_that_somebody_changed_are_put_right(staffed, fleet_image):
+    staffed.apply(pool(fleet_image, labels={"team": "a"}, resources={"requests": {"memory": "0.0625Gi"}}))
+    staffed.start()
+    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=90)
+    staffed.apply(pool(fleet_image))
+    until(lambda: "team" not in deployment(staffed)["spec"]["template"]["metadata"]["labels"], 20, "the label is dropped")
+    patch = '{"spec": {"template": {"spec": {"enableServiceLinks": true}}}}'
+    staffed.cluster.kubectl("patch", "deployment", "pool-pool", "-n", staffed.namespace, "--patch", patch)
+    until(lambda: not deployment(staffed)["spec"]["template"]["spec"]["enableServiceLinks"], 20, "it is put right")
+    staffed.cluster.kubectl("scale", "deployment", "pool-pool", "-n", staffed.namespace, "--replicas=3")
+    until(lambda: deployment(staffed)["spec"]["replicas"] == 1, 20, "the scale is put right")
+    staffed.cluster.kubectl("delete", "deployment", "pool-pool", "-n", staffed.namespace)
+    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=90)
+    until(lambda: deployment(staffed)["status"].get("readyReplicas") == 1, 60, "it is made anew")
+    staffed.delete("WorkerPool", "pool")
+    staffed.cluster.wait("delete", "deployment/pool-pool", namespace=staffed.namespace)

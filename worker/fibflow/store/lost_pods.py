@@ -1,0 +1,78 @@
+"""What a leading operator does about pods that it saw go, restart or fall silent.
+
+    fence_pods       the pod is gone: its uid is fenced for ever, its workers are reaped
+    reap_former      a container of it ended: the workers of processes that began before that are reaped
+    reap_silent      its node is silent: workers that missed two heartbeats are reaped, one that renews is left alone
+
+Each takes back the tasks of what it reaps in the same transaction and returns the reaped workers' ids; repeating one
+changes nothing. Why a fence holds is told in fencing.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from fibflow.store.clock import now
+from fibflow.store.database import Session, read, write
+from fibflow.store.fencing import lock_pod
+from fibflow.store.installation import Lead, check_lead
+from fibflow.store.leases import reap_those
+from fibflow.store.tables import fenced_pod, worker
+from fibflow.store.tasktypes import insert_or_nothing
+
+
+@write
+def fence_pods(session: Session, lead: Lead, pod_uids: Collection[str]) -> list[int]:
+    """These pods are gone. Raises LeadLost."""
+    check_lead(session, lead)
+    uids = sorted(pod_uids)
+    for uid in uids:
+        lock_pod(session, uid)
+    rows = [{"pod_uid": uid, "fenced_at": session.now()} for uid in uids]
+    session.connection.execute(insert_or_nothing(session, fenced_pod), rows)
+    return reap_those(session, worker.c.pod_uid.in_(uids))
+
+
+@write
+def reap_former(session: Session, lead: Lead, pod_uid: str, ended_at: int) -> list[int]:
+    """A container of the pod ended at that instant, by its node's clock (microseconds). Raises LeadLost."""
+    check_lead(session, lead)
+    return reap_those(session, sa.and_(worker.c.pod_uid == pod_uid, worker.c.process_started_at < ended_at))
+
+
+@write
+def reap_silent(session: Session, lead: Lead, pod_uids: Collection[str]) -> list[int]:
+    """The nodes of these pods do not answer. Raises LeadLost."""
+    check_lead(session, lead)
+    return reap_those(session, _silent(pod_uids))
+
+
+@read
+def silent_pods(session: Session, pod_uids: Collection[str]) -> bool:
+    """Whether `reap_silent` would reap anything of these."""
+    found = sa.and_(worker.c.status == sa.text("'active'"), _silent(pod_uids))
+    return session.connection.execute(sa.select(worker.c.id).where(found).limit(1)).first() is not None
+
+
+def _silent(pod_uids: Collection[str]) -> sa.ColumnElement[bool]:
+    missed_two = worker.c.renewed_at + 2 * worker.c.heartbeat < now()
+    return sa.and_(worker.c.pod_uid.in_(sorted(pod_uids)), missed_two)
+
+
+@dataclass(frozen=True, slots=True)
+class PodRow:
+    """A pod that holds a lease, as the database knows it."""
+
+    namespace: str
+    pod_uid: str
+
+
+@read
+def pods_with_leases(session: Session) -> set[PodRow]:
+    """The pods of WorkerPools that hold a lease now."""
+    ours = sa.and_(worker.c.status == sa.text("'active'"), worker.c.pod_uid.is_not(None), worker.c.pool.is_not(None))
+    query = sa.select(worker.c.namespace, worker.c.pod_uid).where(ours)
+    return {PodRow(row.namespace, row.pod_uid) for row in session.connection.execute(query)}
