@@ -22,8 +22,8 @@ from fibflow_operator.conditions import REASONS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
-COPIED = runpy.run_path(str(Path(__file__).with_name("pod_settings.py")))["COPIED"]
 CHART = ROOT / "charts" / "fibflow"
+COPIED = runpy.run_path(str(Path(__file__).with_name("pod_settings.py")))["COPIED"]
 ORDER = ("tasktype", "crontask", "workerpool")
 BOUNDS = {
     "minimum": "at least {}",

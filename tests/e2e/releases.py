@@ -12,12 +12,10 @@ from urllib.parse import quote
 from cluster import Access, Cluster, images, programs
 from cluster.images import Image
 from cluster.waiting import until
+from e2e.fleets import PARTS, base
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "fibflow"
-TEXTS = ("Dockerfile", ".dockerignore", "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "tools/requirements.py")
-PARTS = (*TEXTS, "crds", "worker", "operator")
-"""What the images are made of."""
 PROMETHEUS_FILE = 'FROM scratch\nCOPY prometheus /prometheus\nUSER 65534:65534\nENTRYPOINT ["/prometheus"]\n'
 
 
@@ -26,14 +24,9 @@ def operator() -> Image:
     return images.of(ROOT, "fibflow-operator", "operator", parts=PARTS)
 
 
-def worker() -> Image:
-    """The image that applications extend."""
-    return images.of(ROOT, "fibflow-worker", "worker", parts=PARTS)
-
-
 def example() -> Image:
     """The example's workers."""
-    return images.of(ROOT / "examples" / "stdlib", "fibflow-example-stdlib", parents={"fibflow-worker": worker()})
+    return images.of(ROOT / "examples" / "stdlib", "fibflow-example-stdlib", parents={"fibflow-worker": base()})
 
 
 def postgresql() -> Image:

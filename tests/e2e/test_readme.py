@@ -12,6 +12,7 @@ import subprocess
 
 import pytest
 
+from cluster.waiting import until
 from e2e import releases
 from e2e.releases import CHART, ROOT
 
@@ -37,6 +38,9 @@ def walk(own_cluster, tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "charts").symlink_to(CHART.parent)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    pool = tmp_path / "examples" / "stdlib" / "manifests" / "workerpool.yaml"
+    image = own_cluster.give(releases.example())
+    pool.write_text(pool.read_text().replace("fibflow-example-stdlib:latest", f"{image}\n  imagePullPolicy: Never"))
     values = tmp_path / "values.json"
     values.write_text(json.dumps(_values(own_cluster)))
     script = tmp_path / "bin" / "helm"
@@ -69,9 +73,17 @@ def test_the_walk_on_a_cluster_works_as_it_is_written(walk):
     install, tested, _, ready, enqueued, shown = said.values()
     assert "the built-in PostgreSQL is for trying things out" in install
     assert "Phase:          Succeeded" in tested
-    assert ready.count("condition met") == 5
+    assert ready.count("condition met") == 6
     assert int(enqueued) > 0
     assert {"tasktype.fibflow.dev/index-stdlib", "crontask.fibflow.dev/every-two-seconds"} <= set(shown.split())
+    fibflow = f"kubectl exec --namespace {NAMESPACE} deploy/fibflow-operator -- fibflow"
+
+    def task():
+        return json.loads(walk(f"{fibflow} show {int(enqueued)} --output json"))["task"]
+
+    until(lambda: task()["suspend_reason"] == "awaiting_approval", 60, "the workflow awaits approval")
+    walk(f"{fibflow} resume {int(enqueued)} --reason read")
+    until(lambda: task()["status"] == "completed", 60, "the workflow has completed")
     lines = walk(f"kubectl logs --namespace {NAMESPACE} deploy/fibflow-operator").splitlines()
     told = [json.loads(line) for line in lines]
     assert {"leading", "lead_taken"} & {each["event"] for each in told} or told == []

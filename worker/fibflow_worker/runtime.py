@@ -95,13 +95,13 @@ class Worker:
         """Whether it takes tasks now."""
         return self.writes and self.state is State.RUNNING and not self.paused and not self._tenure.paused
 
+    def _handlers(self) -> list[str]:
+        return [handler.declaration.name for handler in self.app.handlers.values()]
+
     @property
     def lease_age(self) -> float:
         """Seconds since the last good renewal was sent."""
         return self._tenure.age
-
-    def _handlers(self) -> list[str]:
-        return [handler.declaration.name for handler in self.app.handlers.values()]
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -25,7 +25,7 @@ from fibflow_operator.yard import Deployment
 
 log = logger(__name__)
 DECISIONS = counter("fibflow_operator_scaling_decisions", "Decisions about a pool that differ from the last one.", ["because"])
-WANTED = gauge("fibflow_operator_wanted_workers", "Workers that a pool should have.", ["namespace", "pool"])
+WANTED = gauge("fibflow_operator_wanted_workers", "Workers that a pool should have.", ["task_namespace", "pool"])
 WARM_UP = 10.0
 """Seconds before a cron tick at which a worker is to be there."""
 DEAREST = "-1000"
