@@ -52,25 +52,35 @@ def test_the_notes_say_which_commands_come_next_and_they_work(installed):
 
 def test_what_is_applied_comes_into_force_and_an_upgrade_loses_none_of_it(installed):
     cluster, namespace = installed.cluster, installed.namespace
-    for name in ("tasktypes", "crontask"):
-        cluster.apply((ROOT / "examples" / "stdlib" / "manifests" / f"{name}.yaml").read_text(), namespace)
+    image = f"{cluster.give(releases.example())}\n  imagePullPolicy: Never"
+    for file in (ROOT / "examples" / "stdlib" / "manifests").glob("*.yaml"):
+        cluster.apply(file.read_text().replace("fibflow-example-stdlib:latest", image), namespace)
     # The watch tells of them: whole lists are a minute apart.
-    cluster.wait("condition=Ready", "tasktypes,crontasks", "--all", namespace=namespace, seconds=20)
-    before = set(installed.operators())
+    cluster.wait("condition=Ready", "tasktypes,crontasks,workerpools", "--all", namespace=namespace, seconds=40)
+    before, workers = set(installed.operators()), _workers(cluster, namespace)
     installed.install(installed.values | {"operator": {"logLevel": "DEBUG"}})
     until(lambda: not before & set(installed.operators()), 60, "the operators are new ones")
     assert {each["name"] for each in installed.fibflow("types")} >= {"tick", "index_stdlib"}
+    assert _workers(cluster, namespace) == workers
+
+
+def _workers(cluster, namespace):
+    """The uids of the workers' pods."""
+    ours = ("pods", "-l", "fibflow.dev/pool=stdlib")
+    return set(cluster.field(".items[*].metadata.uid", *ours, namespace=namespace).split())
 
 
 def test_a_prometheus_in_the_cluster_finds_every_metric_and_takes_every_query(installed, tmp_path):
     image = installed.cluster.give(releases.prometheus(tmp_path))
     prometheus = Prometheus(installed.cluster, installed.namespace, image, CHART / "files" / "rules.yaml")
     prometheus.wait("fibflow_operator_leader == 1 and fibflow_operator_database_up == 1")
-    prometheus.wait("count(up == 1) == 2")
-    described = {each.name for each in runpy.run_path(str(ROOT / "tools" / "reference.py"))["served"]("operator")}
-    leader = prometheus.query("fibflow_operator_leader == 1")[0]["metric"]["pod"]
-    place = f"/api/v1/namespaces/{installed.namespace}/pods/{leader}:8080/proxy/metrics"
-    assert {name for name, _ in families(installed.cluster.kubectl("get", "--raw", place))} == described
+    prometheus.wait("count(up == 1) == 5")  # two operators, three workers
+    served = runpy.run_path(str(ROOT / "tools" / "reference.py"))["served"]
+    for program, series in {"operator": "fibflow_operator_leader == 1", "worker": "fibflow_slots == 4"}.items():
+        pod = prometheus.wait(series)[0]["metric"]["pod"]
+        place = f"/api/v1/namespaces/{installed.namespace}/pods/{pod}:8080/proxy/metrics"
+        text = installed.cluster.kubectl("get", "--raw", place)
+        assert {name for name, _ in families(text)} == {each.name for each in served(program)}
     for title, expression in EXPRESSIONS.items():
         for name, value in VARIABLES.items():
             expression = expression.replace(name, value)
@@ -81,7 +91,7 @@ def test_a_prometheus_in_the_cluster_finds_every_metric_and_takes_every_query(in
     groups = prometheus.ask("rules?type=alert")["groups"]
     assert [rule["lastError"] for group in groups for rule in group["rules"] if rule.get("lastError")] == []
     firing = {alert["labels"]["alertname"] for alert in prometheus.ask("alerts")["alerts"] if alert["state"] == "firing"}
-    assert firing <= {"FibflowCronLate"}  # nobody works here
+    assert firing == set()
 
 
 def test_an_uninstall_keeps_resources_and_rows_and_a_reinstall_goes_on_with_them(installed):
