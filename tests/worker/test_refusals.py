@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fibflow import Outcome, Status, child
+from fibflow import NewTask, Outcome, Status, child
 from fibflow.errors import DatabaseError, DatabaseUnavailable
 from fibflow.store import record, settle
 from fibflow.store.database import write
+from fibflow_worker import turns
 from fix_semantics import Gate, serving
 
 
@@ -34,6 +35,17 @@ def test_a_refused_claim_costs_a_good_result_nothing(workplace, monkeypatch):
     monkeypatch.setattr(settle, "settle_and_claim", failing(settle.settle_and_claim, DatabaseError("claims are refused"), 1))
     workplace.start(serving(work=echo))
     done = [workplace.outcome("work", {"n": n}) for n in range(3)]
+    assert [(task.status, task.attempt) for task in done] == [(Status.COMPLETED, 1)] * 3
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_after_a_refused_batch_the_worker_claims_at_once(workplace, monkeypatch):
+    monkeypatch.setattr(turns, "LOOK_AGAIN", 0)  # no second look later, by which it might be found
+    workplace.start(serving(work=echo), slots=1, poll_interval=3600)
+    workplace.outcome("work", {"n": 0})
+    monkeypatch.setattr(settle, "settle_and_claim", failing(settle.settle_and_claim, DatabaseError("refused"), 1))
+    ids = workplace.client.enqueue_many([NewTask("work", {"n": n}) for n in range(3)])
+    done = [workplace.ended(id) for id in ids]
     assert [(task.status, task.attempt) for task in done] == [(Status.COMPLETED, 1)] * 3
 
 

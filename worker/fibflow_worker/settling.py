@@ -69,17 +69,16 @@ class Settling:
         batch = [result for result in left if not result.children]
         if not batch:
             return await self._claim(worker_id, place)
-        claimed: Sequence[Claimed] = ()
         try:
             stale, claimed = await self._settle_and_claim(worker_id, batch, place)
         except DatabaseError as error:
             if not _refused(error):
                 raise
             await self._settle_apart(worker_id, batch)
-            place = None
-        else:
-            self._tell([result for result in batch if not result.blocked], stale)
-        left[:] = [result for result in left if result.children or result.blocked]
+            _take_out_settled(left)
+            return await self._claim(worker_id, place)
+        self._tell([result for result in batch if not result.blocked], stale)
+        _take_out_settled(left)
         return claimed
 
     async def _settle_and_claim(
@@ -152,6 +151,10 @@ class Settling:
 
 
 FAILED = frozenset({Outcome.FAILED, Outcome.TIMEOUT})
+
+
+def _take_out_settled(left: list[Result]) -> None:
+    left[:] = [result for result in left if result.children or result.blocked]
 
 
 def _refused(error: DatabaseError) -> bool:
