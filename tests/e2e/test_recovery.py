@@ -144,7 +144,7 @@ def time_for_a_late_reap(ground: Ground) -> None:
     """Whatever the operator does about an event it has done once it has attended a later one: that of another pod."""
     other = pods_of(ground.plane)[0]["metadata"]["name"]
     begin = time.monotonic()
-    ground.cluster.kubectl("annotate", "pod", other, "-n", ground.plane.namespace, f"example.org/at={begin}")
+    ground.cluster.kubectl("annotate", "pod", other, "-n", ground.plane.namespace, "--overwrite", f"example.org/at={begin}")
     ground.seen.wait(lambda each: each.name == other, begin)
 
 
