@@ -17,8 +17,10 @@ from fibflow_operator.pods import Pod
 from fibflow_operator.yard import POOL, Deployment
 
 
-def ready(refused: Refusal | None, seen: Deployment | None, pods: Sequence[Pod], figures: PoolFigures) -> Finding:
-    """Whether the workers are as the spec says; the pods with the newest first."""
+def ready(
+    refused: Refusal | None, asked: int | None, seen: Deployment | None, pods: Sequence[Pod], figures: PoolFigures
+) -> Finding:
+    """Whether the workers are as the spec says; `asked`: how many it asks for, if it does; the pods with the newest first."""
     if refused is not None:
         return Finding(Type.READY, False, refused.reason, refused.message)
     trouble = _trouble(seen, pods)
@@ -26,8 +28,9 @@ def ready(refused: Refusal | None, seen: Deployment | None, pods: Sequence[Pod],
         return Finding(Type.READY, False, trouble.reason, trouble.message)
     if figures.unhandled:
         return Finding(Type.READY, False, Reason.HANDLER_MISSING, _unhandled(figures.unhandled))
-    if seen is None or not seen.rolled_out:
-        up = f"{seen.ready} of {seen.wanted}" if seen is not None else "none"
+    if seen is None or not seen.rolled_out or asked not in (None, seen.wanted):
+        wanted = asked if asked is not None or seen is None else seen.wanted
+        up = f"{seen.ready} of {wanted}" if seen is not None else "none"
         return Finding(Type.READY, False, Reason.WORKERS_STARTING, f"{up} workers are ready and of the newest spec")
     return Finding(Type.READY, True, Reason.IN_FORCE, "the spec is in force")
 

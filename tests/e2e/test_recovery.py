@@ -10,6 +10,7 @@ import pytest
 
 from cluster import Cluster, until
 from cluster.network import Direction
+from cluster.node import Node
 from e2e.figures import record
 from e2e.fleets import bound, is_ready, pods_of, pool
 from e2e.planes import FULL, ONLY_IN_FULL, Plane, cron_task
@@ -144,7 +145,7 @@ def time_for_a_late_reap(ground: Ground) -> None:
     """Whatever the operator does about an event it has done once it has attended a later one: that of another pod."""
     other = pods_of(ground.plane)[0]["metadata"]["name"]
     begin = time.monotonic()
-    ground.cluster.kubectl("annotate", "pod", other, "-n", ground.plane.namespace, f"example.org/at={begin}")
+    ground.cluster.kubectl("annotate", "pod", other, "-n", ground.plane.namespace, "--overwrite", f"example.org/at={begin}")
     ground.seen.wait(lambda each: each.name == other, begin)
 
 
@@ -282,3 +283,52 @@ def test_without_an_operator_tasks_recover_and_ticks_are_decided(ground):
         ground.again(deleted_, seconds=40)
         ground.refused(deleted_)
     assert ground.plane.sql(ticks)[0][0] > before
+
+
+# ── zombies ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_pod_that_was_deleted_while_its_node_was_cut_off_never_registers_again(ground):
+    victim, begin = ground.victim(), time.monotonic()
+    node = ground.cluster.node_of(victim.pod, ground.plane.namespace)
+    container = ground.cluster.container_of(victim.pod, ground.plane.namespace)
+    node.cut(Direction.API)
+    try:
+        ground.delete(victim.pod, "--grace-period=0", "--force")
+        again = ground.again(victim)
+        gone = ground.shown(victim, begin, lambda each: each.type == "DELETED")
+        assert again - gone.at < 5
+        # What ran there has heard that it lost its lease, registers in vain and ends; its kubelet starts it anew.
+        until(lambda: _containers(node, victim.pod) - {container}, 60, "its kubelet starts the container again")
+        ground.refused(victim)
+        registered = "SELECT count(*) FROM fibflow.worker WHERE pod_uid = %s AND id > %s"
+        assert ground.plane.sql(registered, victim.uid, victim.worker_id) == [(0,)]
+        assert ground.plane.sql("SELECT attempt FROM fibflow.task WHERE id = %s", victim.task_id) == [(2,)]
+    finally:
+        node.heal(Direction.API)
+        ground.cluster.wait("condition=Ready", f"node/{node.name}", seconds=60)
+
+
+def _containers(node: Node, pod: str) -> set[str]:
+    """The workers' containers of a pod that its node's containerd knows."""
+    labels = f'labels."io.kubernetes.pod.name"=={pod},labels."io.kubernetes.container.name"==worker'
+    return set(node.ctr("containers", "list", "--quiet", labels).split())
+
+
+@ONLY_IN_FULL
+@pytest.mark.parametrize("direction", [Direction.DATABASE, Direction.CABLE], ids=["database", "cable"])
+def test_what_a_cut_off_worker_ran_is_completed_once(ground, direction):
+    task_id = ground.client.enqueue("work", {"seconds": 40})
+    moment_of(ground.database, True, AGAIN, 1, task_id)
+    ((worker_id, pod, _),) = ground.plane.sql(OWNER, task_id)
+    node = ground.cluster.node_of(pod, ground.plane.namespace)
+    node.cut(direction)
+    try:
+        moment_of(ground.database, True, AGAIN, 2, task_id, seconds=45)
+    finally:
+        node.heal(direction)
+    final = "SELECT status FROM fibflow.task_final WHERE id = %s"
+    moment_of(ground.database, "completed", final, task_id, seconds=90)
+    ended = ground.plane.sql("SELECT attempt, outcome FROM fibflow.attempt WHERE task_id = %s ORDER BY 1", task_id)
+    assert ended == [(1, "interrupted"), (2, "completed")]
+    assert ground.plane.sql(STATUS, worker_id) != [("active",)]

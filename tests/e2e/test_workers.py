@@ -140,3 +140,46 @@ def test_a_setting_that_is_dropped_and_one_that_somebody_changed_are_put_right(s
     until(lambda: deployment(staffed)["status"].get("readyReplicas") == 1, 60, "it is made anew")
     staffed.delete("WorkerPool", "pool")
     staffed.cluster.wait("delete", "deployment/pool-pool", namespace=staffed.namespace)
+
+
+# ── under load ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rolling_update(plane, image):
+    plane.apply(pool(image, replicas=3, slots=10, drainSeconds=30, env=[{"name": "AGAIN", "value": "1"}]))
+    plane.wait_condition("WorkerPool", "pool", "Progressing", status="True", seconds=30)
+    plane.wait_condition("WorkerPool", "pool", status="True", seconds=180)
+
+
+def drained_node(plane, image):
+    victims = {pod["spec"]["nodeName"] for pod in pods_of(plane)}
+    node = sorted(victims)[0]
+    try:
+        plane.cluster.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=240s")
+        assert node not in {pod["spec"]["nodeName"] for pod in pods_of(plane)}
+    finally:
+        plane.cluster.kubectl("uncordon", node)
+
+
+def scaled_down(plane, image):
+    plane.cluster.kubectl("scale", "-n", plane.namespace, "workerpool/pool", "--replicas=1")
+    until(lambda: len(pods_of(plane)) == 1, 60, "one worker stays")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [rolling_update, pytest.param(drained_node, marks=ONLY_IN_FULL), pytest.param(scaled_down, marks=ONLY_IN_FULL)],
+    ids=lambda act: act.__name__,
+)
+def test_under_load_nothing_is_lost_done_twice_or_interrupted(staffed, client, fleet_image, act):
+    staffed.apply(pool(fleet_image, replicas=3, slots=10, drainSeconds=30), bound())
+    staffed.start()
+    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=90)
+    many = 1000 if FULL else 200
+    for number in range(many):
+        client.enqueue("work", {"seconds": 1 + number % 3})
+    staffed.wait_sql(True, "SELECT count(*) > 20 FROM fibflow.task WHERE state = 'running'")
+    act(staffed, fleet_image)
+    staffed.wait_sql(many, "SELECT count(*) FROM fibflow.task_final WHERE status = 'completed'", seconds=300)
+    ended = staffed.sql("SELECT outcome, count(*) FROM fibflow.attempt GROUP BY 1")
+    assert ended == [("completed", many)]

@@ -113,7 +113,8 @@ def test_idle_workers_are_marked_the_newest_first_and_busy_ones_never(workplace,
     assert workplace.database.call(*mark, 5) == 1
     assert [each.pod for each in workplace.database.call(draining.marked, "default", "pool")] == ["pod-1", "pod-3"]
     assert elsewhere not in {each.worker_id for each in workplace.database.call(draining.marked, "default", "pool")}
-    assert workplace.database.call(draining.unmark, lead, "default", "pool", 1)[0].worker_id == idle
+    workplace.database.call(draining.unmark, lead, [idle])
+    assert [each.worker_id for each in workplace.database.call(draining.marked, "default", "pool")] == [newest]
 
 
 def test_a_marked_worker_claims_nothing_and_an_unmarked_one_goes_on(workplace, lead):
@@ -121,7 +122,7 @@ def test_a_marked_worker_claims_nothing_and_an_unmarked_one_goes_on(workplace, l
     task_id = workplace.client.enqueue("work")
     workplace.database.call(draining.mark_idle, lead, "default", "pool", 1)
     assert workplace.claimed(worker, "work") == []
-    workplace.database.call(draining.unmark, lead, "default", "pool", 1)
+    workplace.database.call(draining.unmark, lead, [worker])
     assert [row.id for row in workplace.claimed(worker, "work")] == [task_id]
 
 
@@ -140,8 +141,8 @@ def test_a_worker_that_claims_while_it_is_marked_is_either_busy_or_has_nothing(w
 
 
 def test_who_does_not_lead_marks_nobody(workplace, lead):
-    registered(workplace, 1)
-    for verb in (draining.mark_idle, draining.unmark):
+    worker = registered(workplace, 1)
+    for verb, told in ((draining.mark_idle, ("default", "pool", 1)), (draining.unmark, ([worker],))):
         with pytest.raises(LeadLost):
-            workplace.database.call(verb, Lead(lead.epoch, "another"), "default", "pool", 1)
+            workplace.database.call(verb, Lead(lead.epoch, "another"), *told)
     assert workplace.database.call(draining.marked, "default", "pool") == []

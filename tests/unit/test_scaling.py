@@ -29,6 +29,10 @@ def test_what_others_decide_is_obeyed_whatever_the_load(policy):
     [
         (Load(), 0),
         (Load(waiting=1), 1),
+        (Load(waiting=4, arrival_rate=4 / 60), 1),
+        (Load(running=4, arrival_rate=4 / 60), 1),  # no second pod for a fifteenth of a slot
+        (Load(arrival_rate=1 / 60), 0),
+        (Load(arrival_rate=4 / 60), 1),
         (Load(running=1), 1),
         (Load(waiting=40, service_time=5.0), 10),  # 40 × 5 s in 5 s are 40 slots
         (Load(waiting=40, service_time=1.0), 2),

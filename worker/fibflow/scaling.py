@@ -18,6 +18,10 @@ from enum import StrEnum
 DEFAULT_SERVICE_TIME = 1.0
 """Seconds that a task is taken to need while none of its type has ended."""
 LEAST_TARGET = 1.0
+SPARED = 0.1
+"""What would fill less than such a part of one more pod is left to the others."""
+LEAST_SLOTS = 0.05
+"""What comes in and would keep less than that of a slot busy keeps no pod."""
 
 
 class Policy(StrEnum):
@@ -139,10 +143,9 @@ def _asked(rule: Rule, signal: Signal) -> tuple[int, Because]:
 
 
 def demand(loads: Iterable[Load], rule: Rule) -> int:
-    """The pods that the load alone asks for: one at least where anything waits or runs."""
+    """The pods that the load alone asks for: one at least where anything waits or runs, or would keep a slot busy."""
     loads = list(loads)
     slots = sum(load.slots(rule.target_wait) for load in loads)
-    busy = any(load.waiting or load.running for load in loads)
-    # A rate that fades away never reaches nought: what would keep less than a hundredth of a slot busy is none.
-    whole = math.ceil(round(slots / rule.slots, 6)) if busy or slots >= 0.01 else 0
-    return max(whole, 1 if busy else 0)
+    if slots < LEAST_SLOTS and not any(load.waiting or load.running for load in loads):
+        return 0
+    return max(math.ceil(round(slots / rule.slots - SPARED, 6)), 1)

@@ -9,7 +9,7 @@ back first. How many there should be is decided in fibflow.scaling.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +28,8 @@ DECISIONS = counter("fibflow_operator_scaling_decisions", "Decisions about a poo
 WANTED = gauge("fibflow_operator_wanted_workers", "Workers that a pool should have.", ["task_namespace", "pool"])
 WARM_UP = 10.0
 """Seconds before a cron tick at which a worker is to be there."""
+FORGOTTEN = 30.0
+"""Seconds after which a worker that was let go and is still there counts again."""
 DEAREST = "-1000"
 NOTHING = Demand()
 
@@ -66,6 +68,8 @@ class Scaling:
     """What was decided so far, by pool."""
 
     histories: dict[Name, History] = field(default_factory=dict)
+    let_go: dict[int, float] = field(default_factory=dict)
+    """Workers for whom the scale was lowered, and when (monotonic seconds)."""
 
 
 def rule_of(fleet: Fleet) -> Rule:
@@ -93,10 +97,10 @@ async def scale(scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, de
     scaling.histories[place] = history
     news = _tell(scene, fleet, Told(decision, seen.wanted, demand))
     if decision.replicas > seen.wanted:
-        await _give_back(scene, scales, fleet, rule.most)
+        await _give_back(scene, scales, fleet, await _going(scene, scaling, fleet))
         await scales.scale(seen.name, decision.replicas)
     elif demand is not None:
-        await _down(scene, scales, fleet, seen, seen.wanted - decision.replicas)
+        await _down(scene, scales, scaling, fleet, seen, seen.wanted - decision.replicas)
     return news
 
 
@@ -119,28 +123,45 @@ def _tell(scene: Scene, fleet: Fleet, told: Told) -> bool:
     return True
 
 
-async def _down(scene: Scene, scales: Scales, fleet: Fleet, seen: Deployment, fewer: int) -> None:
+async def _down(scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, seen: Deployment, fewer: int) -> None:
     """Let so many go, of those that are idle; take back the marks of those that are to stay."""
     here = (fleet.key.namespace, fleet.pool)
-    going = await scene.database.run(marked, *here)
+    going = await _going(scene, scaling, fleet)
     if len(going) > fewer:
-        await _give_back(scene, scales, fleet, len(going) - fewer)
+        await _give_back(scene, scales, fleet, going[: len(going) - fewer])
         return
     if fewer == 0 or not seen.rolled_out:
         return
     if len(going) < fewer and await scene.writer.write(mark_idle, *here, fewer - len(going)):
-        going = await scene.database.run(marked, *here)
+        going = await _going(scene, scaling, fleet)
     for each in going:
         await scales.cost(Name(here[0], each.pod), DEAREST)
     if going:
         log.info("workers_let_go", pool=fleet.pool, namespace=here[0], pods=[each.pod for each in going])
+        scaling.let_go |= {each.worker_id: time.monotonic() for each in going}
         await scales.scale(seen.name, seen.wanted - len(going))
 
 
-async def _give_back(scene: Scene, scales: Scales, fleet: Fleet, count: int) -> None:
+async def _going(scene: Scene, scaling: Scaling, fleet: Fleet) -> list[Marked]:
+    """The marked workers for whom the scale has not been lowered yet: each is let go once, or a busy one would go, too."""
+    moment = time.monotonic()
+    for worker_id, since in list(scaling.let_go.items()):
+        if moment - since > FORGOTTEN:  # its ReplicaSet took another pod, which was not ready
+            del scaling.let_go[worker_id]
+    found: list[Marked] = await scene.database.run(marked, fleet.key.namespace, fleet.pool)
+    return [each for each in found if each.worker_id not in scaling.let_go and _stays(scene, each)]
+
+
+def _stays(scene: Scene, worker: Marked) -> bool:
+    """Whether its pod is there, as far as is known, and not on its way out."""
+    pod = scene.yard.pods.get(worker.pod_uid)
+    return pod is None or not (pod.leaving or pod.over)
+
+
+async def _give_back(scene: Scene, scales: Scales, fleet: Fleet, staying: Sequence[Marked]) -> None:
     """Let marked workers claim again."""
-    if not await scene.database.run(marked, fleet.key.namespace, fleet.pool):
+    if not staying:
         return
-    stay: list[Marked] = await scene.writer.write(unmark, fleet.key.namespace, fleet.pool, count)
-    for each in stay:
+    await scene.writer.write(unmark, [each.worker_id for each in staying])
+    for each in staying:
         await scales.cost(Name(fleet.key.namespace, each.pod), None)

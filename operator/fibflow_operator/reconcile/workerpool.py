@@ -46,7 +46,7 @@ def _report(scene: Scene, resource: Resource, standing: Standing) -> Report:
     ours = seen if seen is not None and seen.owner == fleet.uid else None
     if ready.status:
         pods = scene.yard.of_pool(resource.key.namespace, fleet.pool)
-        ready = staffing.ready(scene.refused.get(resource.key), ours, pods, figures)
+        ready = staffing.ready(scene.refused.get(resource.key), fleet.replicas, ours, pods, figures)
     decided = scene.scaled.get(resource.key)
     findings = (ready, synced, staffing.progressing(ready), staffing.scaling_active(fleet.replicas is None, decided))
     counts = staffing.counts(fleet.pool, ours, figures)

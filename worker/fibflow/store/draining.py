@@ -6,6 +6,7 @@ that is marked is idle, and stays so until the mark is taken back. Only a leader
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -45,15 +46,11 @@ def mark_idle(session: Session, lead: Lead, namespace: str, pool: str, count: in
 
 
 @write
-def unmark(session: Session, lead: Lead, namespace: str, pool: str, count: int) -> list[Marked]:
-    """Let at most so many marked workers claim again; those. Raises LeadLost."""
+def unmark(session: Session, lead: Lead, worker_ids: Collection[int]) -> None:
+    """Let these workers claim again. Raises LeadLost."""
     check_lead(session, lead)
-    query = sa.select(worker.c.id, worker.c.pod_id, worker.c.pod_uid).where(_of_pool(namespace, pool), worker.c.draining)
-    rows = [Marked(*row) for row in session.connection.execute(query.order_by(worker.c.id).limit(count).with_for_update())]
-    if rows:
-        chosen = [row.worker_id for row in rows]
-        session.connection.execute(sa.update(worker).where(worker.c.id.in_(chosen)).values(draining=False))
-    return rows
+    chosen = sa.and_(worker.c.id.in_(sorted(worker_ids)), worker.c.draining)
+    session.connection.execute(sa.update(worker).where(chosen).values(draining=False))
 
 
 def _of_pool(namespace: str, pool: str) -> sa.ColumnElement[bool]:
