@@ -19,7 +19,7 @@ HOT, FINAL, TYPE, CRON, TICK = tables.task, tables.task_final, tables.task_type,
 ATTEMPT, EVENT, STALE, WORKER, VERSION = (
     tables.attempt, tables.event, tables.stale_write, tables.worker, tables.schema_version,
 )  # fmt: skip
-POOL, INSTALLATION = tables.worker_pool, tables.installation
+POOL, INSTALLATION, FENCED = tables.worker_pool, tables.installation, tables.fenced_pod
 
 TASK: Row = {"id": 100, "type_id": 1, "priority": 0, "run_at": 1, "created_at": 1, "payload": "{}"}
 POSSIBLE: dict[sa.Table, Row] = {
@@ -47,6 +47,7 @@ POSSIBLE: dict[sa.Table, Row] = {
     POOL: {"namespace": "default", "name": "p", "app": "a:b", "slots": 1, "replicas": 0, "drain": 0},
     INSTALLATION: {"one": True, "installation": "a/b", "epoch": 1, "holder": "h", "taken_at": 1},
     VERSION: {"version": "9999", "oldest_code": "0.1.0"},
+    FENCED: {"pod_uid": "u", "fenced_at": 1},
 }  # fmt: skip
 
 BEGUN: Row = {"attempt": 1, "started_at": 1}
@@ -174,6 +175,7 @@ SECOND: dict[str, tuple[sa.Table, Row]] = {
     "stale_write_pkey": (STALE, {"worker_id": 2}),
     "worker_pkey": (WORKER, {"pod_id": "pod-1"}),
     "worker_identity": (WORKER, {"id": 2}),
+    "fenced_pod_pkey": (FENCED, {"fenced_at": 2}),
     "schema_version_pkey": (VERSION, {"oldest_code": "0.2.0"}),
 }
 """By the name of a key or of a unique index: what a second row is like that it refuses."""
