@@ -17,6 +17,7 @@ from typing import Any
 
 from fibflow.scaling import Policy
 from fibflow.store.synced import Name
+from fibflow_operator.pods import WORKER
 from fibflow_operator.world import GROUP, VERSION, Key, Kind, Resource
 from fibflow_operator.yard import DIGEST, POOL, Deployment, contains
 
@@ -185,7 +186,7 @@ def _container(fleet: Fleet, own_tmp: bool) -> dict[str, Any]:
     spec = fleet.spec
     mounts = [*([{"name": TMP, "mountPath": "/tmp"}] if own_tmp else []), *spec.get("volumeMounts", ())]
     return {
-        "name": "worker",
+        "name": WORKER,
         "image": spec.get("image", ""),
         "args": [str(spec["app"]), "--slots", str(fleet.slots), "--drain", str(spec.get("drainSeconds", 30))],
         "env": [*_own_env(fleet), *(_variable(each) for each in spec.get("env", ()))],

@@ -170,10 +170,13 @@ class Leading:
             await self.tending.remember()
             if found.to_cancel:
                 await self._cancel()
-        except (DatabaseError, LeadLost) as error:
+        except OtherInstallation:
+            raise
+        except Exception as error:  # one row that cannot be read ends no lead
             DATABASE_UP.set(0)
             OBSERVED.forget()
-            log.warning("database_not_looked_at", error=one_line(error))
+            known = isinstance(error, DatabaseError | LeadLost)
+            (log.warning if known else log.exception)("database_not_looked_at", error=one_line(error))
             return
         DATABASE_UP.set(1)
         self.signs.looked_at = time.monotonic()

@@ -32,9 +32,13 @@ class Trouble:
     message: str
 
 
+WORKER = "worker"
+"""The container that the worker runs in; others may stand beside it, and their ends are not its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod as it was seen. `grace` in seconds; `ended_at` in microseconds since 1970 by its node's clock."""
+    """A pod as it was seen. `grace` in seconds; `ended_at`, of its worker, in microseconds since 1970 by its node's clock."""
 
     namespace: str
     name: str
@@ -68,7 +72,7 @@ def pod(raw: Mapping[str, Any]) -> Pod:
         over=status.get("phase") in ("Failed", "Succeeded"),
         leaving="deletionTimestamp" in metadata,
         grace=float(grace),
-        ended_at=max((instant for each in containers for instant in _ends(each)), default=None),
+        ended_at=max((instant for each in containers if each["name"] == WORKER for instant in _ends(each)), default=None),
         ready=ready,
         silent=all_up and not ready,
         trouble=None if ready else _trouble(status, containers),

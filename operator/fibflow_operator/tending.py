@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fibflow.errors import DatabaseError, LeadLost, one_line
+from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
 from fibflow.store.demand import Demand, advance, demands, namespaces_behind
 from fibflow.store.lost_pods import PodRow
@@ -184,8 +184,11 @@ class Tending:
             for namespace in await self.scene.database.run(namespaces_behind):
                 await self.scene.writer.write(advance, namespace)
             found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces)
-        except (DatabaseError, LeadLost) as error:
-            log.warning("demand_not_read", error=one_line(error))
+        except OtherInstallation:
+            raise
+        except Exception as error:  # whatever a row makes of it, what is not known freezes, and ends nothing
+            known = isinstance(error, DatabaseError | LeadLost)
+            (log.warning if known else log.exception)("demand_not_read", error=one_line(error))
             return None
         return found
 

@@ -45,6 +45,12 @@ def test_the_last_end_of_a_container_counts_by_its_nodes_clock():
     assert pod(raw(container(state=ended, lastState=before))).ended_at == 5_000_000
 
 
+def test_the_end_of_a_container_beside_the_worker_is_not_the_workers():
+    beside = {"name": "proxy", "ready": False, "state": {"terminated": {"finishedAt": "1970-01-01T00:00:05Z", "exitCode": 1}}}
+    both = container()["containerStatuses"] + [beside]
+    assert pod(raw({"containerStatuses": both})).ended_at is None
+
+
 @pytest.mark.parametrize(
     ("ready", "up", "silent"), [("True", True, False), ("False", True, True), ("False", False, False), ("True", False, False)]
 )

@@ -23,7 +23,7 @@ def seen(wanted=2, ready=2, **status):
 def ailing():
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
     metadata = {"name": "p", "namespace": "shop", "uid": "u", "resourceVersion": "1"}
-    return pod({"metadata": metadata, "status": {"containerStatuses": [{"state": waiting}]}})
+    return pod({"metadata": metadata, "status": {"containerStatuses": [{"name": "worker", "state": waiting}]}})
 
 
 @pytest.mark.parametrize(
