@@ -78,7 +78,7 @@ def test_a_database_that_is_away_is_waited_for(plane):
         plane.wait_condition("CronTask", "nightly", status="True", seconds=30)
         server.crash()
         plane.apply(cron_task("meanwhile"))
-        said = plane.wait_condition("CronTask", "meanwhile", "Synced", status="False", reason="DatabaseUnavailable")
+        said = plane.wait_condition("CronTask", "meanwhile", "Synced", status="False", reason="DatabaseUnavailable", seconds=60)
         assert "is not available" in said["message"]
         pass_time(AWAY)
         assert plane.condition("CronTask", "nightly")["status"] == "True"
