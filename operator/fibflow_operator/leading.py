@@ -1,9 +1,8 @@
 """What an operator does while it leads: it takes keys from two queues, `rows` and `reports`, and fills them.
 
 Events and comparisons put keys into `rows`; a key whose row is settled goes on into `reports`, a WorkerPool into the queues
-of `tending`, too, whose keys come back into `reports`. Whatever fails is put
-back with a wait; nothing that fails ends the leading but a lead that belongs to another. It decides nothing about
-resources: that is `reconcile`'s business.
+of `tending`, too, whose keys come back into `reports`. Whatever fails is put back with a wait; nothing that fails ends the
+leading but a lead that belongs to another. It decides nothing about resources: that is `reconcile`'s business.
 """
 
 from __future__ import annotations
@@ -77,14 +76,6 @@ class Periods:
 
 
 @dataclass(slots=True)
-class Signs:
-    """When something last succeeded, for whoever asks how it goes (monotonic seconds)."""
-
-    listed_at: float = 0.0
-    looked_at: float = 0.0
-
-
-@dataclass(slots=True)
 class Leading:
     """One time of leading; a new one begins with nothing."""
 
@@ -95,7 +86,6 @@ class Leading:
     world: World = field(default_factory=World)
     rows: Queue[Key] = field(default_factory=Queue)
     reports: Queue[Key] = field(default_factory=Queue)
-    signs: Signs = field(default_factory=Signs)
     glance: Glance = field(default_factory=Glance)
     follow: Callable[[Tending], None] = lambda tending: None
     """Begins to tell of Deployments and pods."""
@@ -158,8 +148,6 @@ class Leading:
         keys, complete = await listed(self.scene, self.cluster, self.namespaces)
         API_UP.set(complete)
         self.rows.add(keys)
-        if complete:
-            self.signs.listed_at = time.monotonic()
 
     async def look(self) -> None:
         """Compare with the database; go on cancelling what is to be cancelled."""
@@ -179,7 +167,6 @@ class Leading:
             (log.warning if known else log.exception)("database_not_looked_at", error=one_line(error))
             return
         DATABASE_UP.set(1)
-        self.signs.looked_at = time.monotonic()
 
     async def examine(self) -> None:
         """Look at the database's health, which decides nothing here."""

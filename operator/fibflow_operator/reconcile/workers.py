@@ -1,6 +1,6 @@
 """Workers: bring the Deployment of a WorkerPool to what it asks for, step by step, until there is no step left.
 
-What a step is, and when which is due, is decided in `deployment`. What ails the workers is told by `trouble`.
+What a step is, and when which is due, is decided in `deployment`. What ails the workers is told by `staffing`.
 """
 
 from __future__ import annotations
