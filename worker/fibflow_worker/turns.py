@@ -38,7 +38,7 @@ log = logger(__name__)
 BATCH = 500
 """Attempts that one turn settles, and claims, at the most."""
 LOOK_AGAIN = 1.4 * WAKE_INTERVAL
-"""Seconds after an announcement, when all that was left unannounced since is committed; then there is time for the next."""
+"""Seconds after an announcement: what was left unannounced since is committed, and the next has hardly begun."""
 TURN = histogram(
     "fibflow_turn_duration_seconds",
     "What one turn took: results settled and tasks claimed, in a transaction.",

@@ -194,7 +194,7 @@ class Database:
         return (self.async_engine if mode_of(verb) is Mode.WRITE else self._async_autocommit).sync_engine
 
     async def _once_async(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """All of a call in one greenlet: each one more costs as much as the statement."""
+        """All of a call in one greenlet: one for each of its steps took a fifth of a claim's CPU."""
         result: R = await greenlet_spawn(partial(self._once, self._async_engine_for(verb), verb, *args, **kwargs))
         return result
 

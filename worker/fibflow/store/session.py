@@ -59,7 +59,7 @@ class Session:
     def fetch(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The rows of a statement that is made once (PostgreSQL), from the driver itself.
 
-        Where a task's latency is made, SQLAlchemy's cache and results would cost as much as the statement.
+        Where a task's latency is made: SQLAlchemy's cache and results took a third of a claim's CPU.
         """
         if not self.connection.in_transaction():
             self.connection.begin()
