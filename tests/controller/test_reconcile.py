@@ -33,6 +33,7 @@ SPECS = {
         {"timeoutSeconds": 2, "deletionPolicy": "Cancel"},
         {"name": "one"},
         {"workerPoolRef": {"name": "one"}, "deletionPolicy": "Retain"},
+        {"worker": {"app": "a:b", "image": "i:1"}},
     ],
     Kind.CRON_TASK: [
         {"taskTypeRef": {"name": "one"}, "schedule": "0 3 * * *"},
