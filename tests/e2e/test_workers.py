@@ -7,7 +7,7 @@ import pytest
 
 from cluster import until
 from e2e.fleets import bound, pods_of, pool, secret
-from e2e.planes import FULL, ONLY_IN_FULL, quiet
+from e2e.planes import FULL, ONLY_IN_FULL, quiet, task_type
 from fibflow import Client, Status
 
 
@@ -40,6 +40,26 @@ def test_a_pool_becomes_pods_that_run_tasks_and_a_settled_one_is_left_alone(staf
     rows = staffed.sql("SELECT pod_id, pod_uid, pool FROM fibflow.worker WHERE status = 'active'")
     assert set(rows) == {(pod["metadata"]["name"], pod["metadata"]["uid"], "pool") for pod in pods_of(staffed)}
     until(lambda: quiet(lambda: len(staffed.api_writes()), 11), 90, "nothing is written any more")
+
+
+def test_a_type_may_have_workers_of_its_own_and_give_them_up_for_a_pool(staffed, client, fleet_image):
+    own = {name: value for name, value in pool(fleet_image)["spec"].items() if name != "replicas"}
+    staffed.apply(task_type("work", worker=own), pool(fleet_image, replicas=0))
+    staffed.start()
+    staffed.wait_condition("TaskType", "work", status="True", seconds=90)
+    assert deployment(staffed, "work-type")["metadata"]["ownerReferences"][0]["kind"] == "TaskType"
+    assert staffed.cluster.field(".spec.maxUnavailable", "pdb/work-type", namespace=staffed.namespace) == "1"
+    first = client.enqueue("work", {"seconds": 2})
+    staffed.wait_sql(["work"], "SELECT handlers::json FROM fibflow.worker WHERE pool = 'TaskType.work' AND status = 'active'")
+    staffed.wait_sql("running", "SELECT state FROM fibflow.task WHERE id = %s", first)
+    staffed.apply(bound(), pool(fleet_image))
+    staffed.cluster.wait("delete", "deployment/work-type", "pdb/work-type", namespace=staffed.namespace)
+    completed(client, first)
+    second = client.enqueue("work")
+    completed(client, second, seconds=90)
+    pools = "SELECT w.pool FROM fibflow.attempt a JOIN fibflow.worker w ON w.id = a.worker_id WHERE a.task_id = %s"
+    assert [staffed.sql(pools, each) for each in (first, second)] == [[("TaskType.work",)], [("pool",)]]
+    staffed.wait_condition("TaskType", "work", status="True", reason="InForce")
 
 
 # ── what keeps workers from it ────────────────────────────────────────────────────────────────────────────────────

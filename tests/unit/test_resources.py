@@ -428,3 +428,10 @@ def test_a_definition_is_small_and_belongs_to_the_group(file: Path):
     assert spec["names"]["categories"] == ["fibflow"]
     assert "status" in spec["versions"][0]["subresources"]
     assert file.stat().st_size < 200 << 10
+
+
+def test_the_manifests_of_the_page_on_workers_are_right(write):
+    page = (Path(__file__).parents[2] / "docs" / "workers.md").read_text()
+    blocks = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
+    found = read(write(*blocks))
+    assert [each.pool for each in found.task_types] == ["shop", "TaskType.resize"]
