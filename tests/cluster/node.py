@@ -70,13 +70,13 @@ class Node:
         """Every process on it ends at once; the API server hears of it by its silence."""
         self.machine.kill()
 
-    def cut(self, direction: network.Direction) -> None:
-        """Cut it off; what runs on it runs on."""
-        network.cut(self.control.machine, self.machine, direction)
+    def cut(self, direction: network.Direction, only_new: bool = False) -> None:
+        """Cut it off, or new connections only; what runs on it runs on."""
+        network.cut(self.control.machine, self.machine, direction, only_new)
 
-    def heal(self, direction: network.Direction) -> None:
+    def heal(self, direction: network.Direction, only_new: bool = False) -> None:
         """Undo the cut."""
-        network.heal(self.control.machine, self.machine, direction)
+        network.heal(self.control.machine, self.machine, direction, only_new)
 
     def import_image(self, archive: Path) -> None:
         """Give the node an image, from an archive in OCI form."""
