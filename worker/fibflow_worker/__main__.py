@@ -18,7 +18,7 @@ from fibflow.app import App
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
 from fibflow.logs import LEVELS, configure, logger
 from fibflow.store.database import Database
-from fibflow.store.migrate import check_schema
+from fibflow.store.schema import check_schema
 from fibflow.store.sqlite_file import check_file
 from fibflow_worker import health
 from fibflow_worker.runtime import Worker
