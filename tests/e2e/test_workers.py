@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from cluster import until
-from e2e.fleets import bound, pods_of, pool, secret
+from cluster import Cluster, until
+from e2e.figures import record
+from e2e.fleets import bound, container_id, pods_of, pool, secret
 from e2e.planes import FULL, ONLY_IN_FULL, quiet, task_type
 from fibflow import Client, Status
 
@@ -40,6 +41,14 @@ def test_a_pool_becomes_pods_that_run_tasks_and_a_settled_one_is_left_alone(staf
     rows = staffed.sql("SELECT pod_id, pod_uid, pool FROM fibflow.worker WHERE status = 'active'")
     assert set(rows) == {(pod["metadata"]["name"], pod["metadata"]["uid"], "pool") for pod in pods_of(staffed)}
     until(lambda: quiet(lambda: len(staffed.api_writes()), 11), 90, "nothing is written any more")
+    idle = [working_set(staffed.cluster, pod) for pod in pods_of(staffed)]
+    assert record("R6", "a worker's pod that idles: MiB of its working set", idle, 100, 100), idle
+
+
+def working_set(cluster: Cluster, pod: dict[str, Any]) -> float:
+    """In MiB."""
+    node = next(node for node in cluster.nodes if node.name == pod["spec"]["nodeName"])
+    return node.working_set(container_id(pod)) / (1 << 20)
 
 
 def test_a_type_may_have_workers_of_its_own_and_give_them_up_for_a_pool(staffed, client, fleet_image):
