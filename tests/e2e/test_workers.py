@@ -9,6 +9,7 @@ from cluster import Cluster, until
 from e2e.figures import record
 from e2e.fleets import bound, container_id, pods_of, pool, secret
 from e2e.planes import FULL, ONLY_IN_FULL, quiet, task_type
+from e2e.sightings import Sightings, sightings
 from fibflow import Client, Status
 
 
@@ -183,11 +184,28 @@ def rolling_update(plane, image):
 def drained_node(plane, image):
     victims = {pod["spec"]["nodeName"] for pod in pods_of(plane)}
     node = sorted(victims)[0]
+    with sightings(plane.cluster, plane.namespace) as seen:
+        seen.wait(lambda each: each.name in {pod["metadata"]["name"] for pod in pods_of(plane)})
+        emptied(plane, node)
+        assert fewest_ready(seen) >= 2, "the disruption budget lets one go at a time"
+
+
+def emptied(plane, node):
     try:
         plane.cluster.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=240s")
         assert node not in {pod["spec"]["nodeName"] for pod in pods_of(plane)}
     finally:
         plane.cluster.kubectl("uncordon", node)
+
+
+def fewest_ready(seen: Sightings) -> int:
+    """The fewest pods that were Ready and stayed, at any time since all had been seen."""
+    staying: dict[str, bool] = {}
+    counts = []
+    for each in seen.seen:
+        staying[each.uid] = each.ready and not each.leaving and each.type != "DELETED"
+        counts.append(sum(staying.values()))
+    return min(counts[counts.index(max(counts)) :])
 
 
 def scaled_down(plane, image):
