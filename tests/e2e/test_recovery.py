@@ -62,7 +62,9 @@ def test_r1_a_handler_process_that_is_out_of_memory_settles_its_attempt_alone(gr
     begin = time.monotonic()
     task_id = ground.client.enqueue("apart", {"mebibytes": 400}, max_attempts=1)
     statement = "SELECT status FROM fibflow.task_final WHERE id = %s"
-    moment_of(ground.database, "permanently_failed", statement, task_id, seconds=20)
+    settled = moment_of(ground.database, "permanently_failed", statement, task_id, seconds=20)
+    what = "a handler's process is out of memory: settled, after it was enqueued"
+    assert record("R1 handler", what, [settled - begin], 5.0), settled - begin
     assert "process" in (ground.client.get(task_id).error or "")
     assert ground.seen.first(lambda each: each.ended, begin) is None
     assert ground.plane.sql("SELECT attempt FROM fibflow.task WHERE id = %s", victim.task_id) == [(1,)]
