@@ -72,8 +72,8 @@ class ThroughApi:
     async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None:
         await self.api.run(workloads.apply_budget, self.api, place, body)
 
-    async def scale(self, place: Name, replicas: int) -> None:
-        await self.api.run(workloads.scale, self.api, place, replicas)
+    async def scale(self, seen: Deployment, replicas: int) -> bool:
+        return await self.api.run(workloads.scale, self.api, seen, replicas)
 
     async def cost(self, pod: Name, cost: str | None) -> None:
         await self.api.run(workloads.cost, self.api, pod, cost)

@@ -38,10 +38,15 @@ class Ground:
     async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None:
         self.budgets[place] = body
 
-    async def scale(self, place: Name, replicas: int) -> None:
+    async def scale(self, seen: Deployment, replicas: int) -> bool:
+        now = self.deployments.get(seen.name, {"metadata": {}})
+        as_now = (now["metadata"].get("uid"), now["metadata"].get("resourceVersion"))
+        if as_now != (seen.uid, str(seen.version)):
+            self.done.append("conflict")
+            return False
         self.done.append(f"scale {replicas}")
-        now = self.deployments[place]
-        self._put(place, {**now, "spec": {**now["spec"], "replicas": replicas}})
+        self._put(seen.name, {**now, "spec": {**now["spec"], "replicas": replicas}})
+        return True
 
     async def cost(self, pod: Name, cost: str | None) -> None:
         self.done.append(f"cost {pod.name} {cost}")

@@ -52,7 +52,7 @@ async def _take(ground, wanted, step, replicas):
         case Step.APPLY:
             await ground.apply(wanted.deployment, deployment.applied_form(wanted))
         case Step.SCALE:
-            await ground.scale(wanted.deployment, replicas)
+            await ground.scale(read(ground.deployments[wanted.deployment]), replicas)
 
 
 def test_a_deployment_is_made_empty_then_given_its_template_then_scaled():

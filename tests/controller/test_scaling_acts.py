@@ -15,6 +15,7 @@ from fibflow.store.leases import Origin
 from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_operator import deployment
 from fibflow_operator.deployment import fleet_of
+from fibflow_operator.kube.api import ApiFailure, ApiRefused, ApiUnavailable
 from fibflow_operator.reconcile.scaling import Scaling, scale
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import World, seen
@@ -29,7 +30,8 @@ class Stage:
     """A pool whose Deployment is as it was asked to be at once."""
 
     def __init__(self, database: Database) -> None:
-        self.database, self.ground, self.scaling = database, Ground(), Scaling()
+        self.database, self.scaling = database, Scaling()
+        self.ground = Ground()
         self.fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": METADATA, "spec": SPEC}))
         self.writer = Writer(database, "test/fibflow", "me", 0, confirm=self._confirm)
         self.scene = Scene(World(), self.writer)
@@ -42,16 +44,24 @@ class Stage:
         await self.writer.take()
         await self.ground.create(self.fleet.deployment, deployment.seed(self.fleet))
         await self.ground.apply(self.fleet.deployment, deployment.applied_form(self.fleet))
-        await self.ground.scale(self.fleet.deployment, replicas)
+        await self.ground.scale(read(self.ground.deployments[self.fleet.deployment]), replicas)
         self.ground.done.clear()
 
     async def look(self, load: Load | None, ready: int | None = None) -> list[str]:
         """A decision, when so many pods are ready, all by default; what was done."""
+        self.see(ready)
+        return await self.decide(load)
+
+    def see(self, ready: int | None = None) -> None:
+        """The Deployment is seen as it is now."""
         raw = self.ground.deployments[self.fleet.deployment]
         wanted = raw["spec"]["replicas"]
         counts = {"replicas": wanted, "updatedReplicas": wanted, "readyReplicas": wanted if ready is None else ready}
         status = {"observedGeneration": raw["metadata"]["generation"], **counts}
         self.scene.yard.see_deployment(read({**raw, "status": status}))
+
+    async def decide(self, load: Load | None) -> list[str]:
+        """A decision on what was seen last; what was done."""
         demands = None if load is None else {self.fleet.key.place: Demand((load,))}
         self.ground.done.clear()
         await scale(self.scene, self.ground, self.scaling, self.fleet, demands)
@@ -92,6 +102,63 @@ def test_a_worker_that_was_let_go_makes_room_once_however_long_its_end_takes(sta
             stage.worker(number, busy=number < 3)
         assert await stage.look(Load(running=2)) == ["cost pod-3 -1000", "scale 3"]
         assert await stage.look(Load(running=2)) == []  # it holds its lease yet, and nobody else is idle
+
+    asyncio.run(course())
+
+
+def test_a_scale_that_was_decided_on_an_older_deployment_changes_nothing_and_all_stay(stage):
+    async def course():
+        await stage.begin(4)
+        for number in range(4):
+            stage.worker(number, busy=number < 2)
+        stage.see()
+        await stage.ground.scale(read(stage.ground.deployments[stage.fleet.deployment]), 2)  # somebody was quicker
+        back = ["cost pod-2 None", "cost pod-3 None"]
+        assert await stage.decide(Load(running=2)) == ["cost pod-2 -1000", "cost pod-3 -1000", "conflict", *back]
+        assert stage.database.call(marked, "default", "pool") == [] and stage.scaling.let_go == {}
+        assert await stage.decide(Load(running=2)) == []  # until the watch brings what it is now
+        assert await stage.decide(Load(running=9)) == []
+        assert await stage.look(Load(running=9)) == ["scale 9"]
+
+    asyncio.run(course())
+
+
+class Refusing(Ground):
+    """A server that answers every scale with this."""
+
+    def __init__(self, failure: ApiFailure) -> None:
+        super().__init__()
+        self.failure: ApiFailure | None = failure
+
+    async def scale(self, seen, replicas):
+        if self.failure is not None and replicas < 4:
+            raise self.failure
+        return await super().scale(seen, replicas)
+
+
+def test_who_was_let_go_stays_where_the_scale_is_refused(stage):
+    async def course():
+        stage.ground = Refusing(ApiRefused(403, "not allowed"))
+        await stage.begin(4)
+        for number in range(4):
+            stage.worker(number, busy=number < 3)
+        assert (await stage.look(Load(running=3)))[-1] == "cost pod-3 None"
+        assert stage.database.call(marked, "default", "pool") == [] and stage.scaling.let_go == {}
+
+    asyncio.run(course())
+
+
+@pytest.mark.parametrize("failure", [ApiUnavailable("cut"), ApiRefused(504, "timeout")], ids=["cut", "504"])
+def test_who_was_let_go_counts_as_gone_where_the_scale_may_have_been_lowered(stage, failure):
+    async def course():
+        stage.ground = Refusing(failure)
+        await stage.begin(4)
+        for number in range(4):
+            stage.worker(number, busy=number < 3)
+        with pytest.raises(ApiFailure):
+            await stage.look(Load(running=3))
+        assert len(stage.database.call(marked, "default", "pool")) == len(stage.scaling.let_go) == 1
+        assert await stage.look(Load(running=3)) == []  # nobody else goes for it
 
     asyncio.run(course())
 

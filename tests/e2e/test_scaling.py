@@ -2,6 +2,8 @@
 
 import json
 import time
+import uuid
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,6 +14,11 @@ from e2e.fleets import bound, pods_of, pool
 from e2e.planes import FULL, ONLY_IN_FULL, Plane
 from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
+from fibflow.store.synced import Name
+from fibflow_operator.deployment import applied_form, fleet_of, seed
+from fibflow_operator.kube import workloads
+from fibflow_operator.kube.api import Api
+from fibflow_operator.world import seen
 
 BACKLOG = {"policy": "Backlog", "minReplicas": 0, "maxReplicas": 4, "targetWaitSeconds": 1, "scaleDownDelaySeconds": 0}
 
@@ -86,6 +93,21 @@ def _left(plane: Plane, pods: int) -> bool:
 
 
 OWNERS = "SELECT w.pod_id FROM fibflow.task t JOIN fibflow.worker w ON w.id = t.worker_id WHERE t.id = ANY(%s)"
+
+
+def test_a_scale_that_was_decided_on_an_older_deployment_or_another_is_refused(plane):
+    api = Api(str(plane.kubeconfig))
+    head = {"name": "pool", "namespace": plane.namespace, "uid": "u1", "resourceVersion": "1"}
+    fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": head, "spec": {"app": "a:b", "image": "localhost/none:1"}}))
+    made = workloads.create(api, fleet.deployment, seed(fleet))
+    applied = workloads.apply(api, fleet.deployment, applied_form(fleet))
+    assert not workloads.scale(api, made, 1)
+    assert not workloads.scale(api, replace(applied, uid=str(uuid.uuid4())), 1)
+    assert not workloads.scale(api, replace(applied, name=Name(plane.namespace, "gone-pool")), 1)
+    assert asked(plane) == 0
+    version = partial(plane.cluster.field, ".metadata.resourceVersion", "deployment/pool-pool", namespace=plane.namespace)
+    until(lambda: workloads.scale(api, replace(applied, version=int(version())), 1), 10, "it is scaled as it is now")
+    assert asked(plane) == 1
 
 
 @ONLY_IN_FULL

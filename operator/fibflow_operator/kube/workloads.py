@@ -65,7 +65,17 @@ def cost(api: Api, pod: Name, cost: str | None) -> None:
             raise
 
 
-def scale(api: Api, place: Name, replicas: int) -> None:
-    """Say how many pods a Deployment is to have. Raises ApiFailure."""
-    path = f"{deployments(place.namespace)}/{place.name}/scale"
-    api.call("PATCH", path, {"fieldManager": MANAGER}, {"spec": {"replicas": replicas}})
+def scale(api: Api, seen: Deployment, replicas: int) -> bool:
+    """Say how many pods a Deployment is to have; False if it is no more as it was seen, and stays as it is.
+
+    Raises ApiFailure.
+    """
+    path = f"{deployments(seen.name.namespace)}/{seen.name.name}/scale"
+    as_seen = {"uid": seen.uid, "resourceVersion": str(seen.version)}
+    try:
+        api.call("PATCH", path, {"fieldManager": MANAGER}, {"metadata": as_seen, "spec": {"replicas": replicas}})
+    except ApiRefused as refused:
+        if refused.status not in (NOT_FOUND, CONFLICT):
+            raise
+        return False
+    return True

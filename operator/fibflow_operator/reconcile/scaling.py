@@ -4,6 +4,11 @@ Down, in this order: idle workers are marked in the database, so that they take 
 that a ReplicaSet takes them first; then the scale is lowered by as many as are marked, and no more. A ReplicaSet takes pods
 that are not ready before any other, whatever they cost, so nothing goes unless all are. If demand returns, marks are taken
 back first. How many there should be is decided in fibflow.scaling.
+
+Protocol. What is known of a Deployment may be old, and a scale that was decided on it might take busy pods. So each call
+names the version that it was decided on; the API server refuses it if there is another, and nothing more is done until the
+watch has brought that one. Who was let go by a call that was refused stays, and may claim again; where it is not known
+whether a call was carried out, who was let go counts as gone for a while.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from fibflow.errors import one_line
 from fibflow.logs import logger
 from fibflow.metrics import counter, gauge
 from fibflow.scaling import Decision, History, Policy, Rule, Signal, decide
@@ -20,6 +26,7 @@ from fibflow.store.demand import Demand
 from fibflow.store.draining import Marked, mark_idle, marked, unmark
 from fibflow.store.synced import Name
 from fibflow_operator.deployment import Fleet
+from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.yard import Deployment
 
@@ -28,6 +35,8 @@ DECISIONS = counter("fibflow_operator_scaling_decisions", "Decisions about a poo
 WANTED = gauge("fibflow_operator_wanted_workers", "Workers that a pool should have.", ["task_namespace", "pool"])
 WARM_UP = 10.0
 """Seconds before a cron tick at which a worker is to be there."""
+UNKNOWN = 500
+"""The statuses from which on a call that failed may have been carried out."""
 FORGOTTEN = 30.0
 """Seconds after which a worker that was let go and is still there counts again."""
 DEAREST = "-1000"
@@ -37,7 +46,7 @@ NOTHING = Demand()
 class Scales(Protocol):
     """Where a Deployment is scaled, and a pod's deletion cost is written."""
 
-    async def scale(self, place: Name, replicas: int) -> None: ...
+    async def scale(self, seen: Deployment, replicas: int) -> bool: ...
 
     async def cost(self, pod: Name, cost: str | None) -> None: ...
 
@@ -70,6 +79,8 @@ class Scaling:
     histories: dict[Name, History] = field(default_factory=dict)
     let_go: dict[int, float] = field(default_factory=dict)
     """Workers for whom the scale was lowered, and when (monotonic seconds)."""
+    acted: dict[Name, int] = field(default_factory=dict)
+    """The version of each Deployment that was acted upon: what is known of it is old until there is another."""
 
 
 def rule_of(fleet: Fleet) -> Rule:
@@ -96,9 +107,11 @@ async def scale(scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, de
     decision, history = decide(rule, _signal(seen, demand), scaling.histories.get(place, History()))
     scaling.histories[place] = history
     news = _tell(scene, fleet, Told(decision, seen.wanted, demand))
+    if scaling.acted.get(seen.name) == seen.version:
+        return news
     if decision.replicas > seen.wanted:
         await _give_back(scene, scales, fleet, await _going(scene, scaling, fleet))
-        await scales.scale(seen.name, decision.replicas)
+        await _ask(scales, scaling, seen, decision.replicas)
     elif demand is not None:
         await _down(scene, scales, scaling, fleet, seen, seen.wanted - decision.replicas)
     return news
@@ -137,9 +150,31 @@ async def _down(scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, se
     for each in going:
         await scales.cost(Name(here[0], each.pod), DEAREST)
     if going:
-        log.info("workers_let_go", pool=fleet.pool, namespace=here[0], pods=[each.pod for each in going])
-        scaling.let_go |= {each.worker_id: time.monotonic() for each in going}
-        await scales.scale(seen.name, seen.wanted - len(going))
+        await _let_go(scene, scales, scaling, fleet, seen, going)
+
+
+async def _let_go(
+    scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, seen: Deployment, going: Sequence[Marked]
+) -> None:
+    log.info("workers_let_go", pool=fleet.pool, namespace=fleet.key.namespace, pods=[each.pod for each in going])
+    scaling.let_go |= {each.worker_id: time.monotonic() for each in going}
+    if not await _ask(scales, scaling, seen, seen.wanted - len(going)):
+        for each in going:
+            scaling.let_go.pop(each.worker_id, None)
+        await _give_back(scene, scales, fleet, going)
+
+
+async def _ask(scales: Scales, scaling: Scaling, seen: Deployment, replicas: int) -> bool:
+    """Whether a Deployment is scaled, as it was seen. Raises ApiFailure if that is not known."""
+    try:
+        scaled = await scales.scale(seen, replicas)
+    except ApiRefused as refused:
+        if refused.status >= UNKNOWN:
+            raise
+        log.warning("scale_refused", namespace=seen.name.namespace, name=seen.name.name, error=one_line(refused))
+        return False
+    scaling.acted[seen.name] = seen.version
+    return scaled
 
 
 async def _going(scene: Scene, scaling: Scaling, fleet: Fleet) -> list[Marked]:

@@ -35,7 +35,7 @@ class Hands(Protocol):
 
     async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None: ...
 
-    async def scale(self, place: Name, replicas: int) -> None: ...
+    async def scale(self, seen: Deployment, replicas: int) -> bool: ...
 
     async def cost(self, pod: Name, cost: str | None) -> None: ...
 
@@ -65,7 +65,7 @@ async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:
         step = next_step(fleet, seen, fleet.replicas, scene.applied.get(fleet.key))
         if step is None:
             return True
-        if step is Step.REFUSE or not await _take(scene, hands, fleet, step):
+        if step is Step.REFUSE or not await _take(scene, hands, fleet, step, seen):
             scene.refused[fleet.key] = Refusal(Reason.NAME_TAKEN, TAKEN.format(fleet.deployment.name))
             return False
         if step is Step.SCALE:
@@ -76,7 +76,7 @@ async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:
 TAKEN = "the Deployment {} belongs to somebody else and is left alone; rename it, or this resource"
 
 
-async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> bool:
+async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step, seen: Deployment | None) -> bool:
     """Take a step; False if the place is taken."""
     place = fleet.deployment
     log.info("deployment_changed", step=step.value, namespace=place.namespace, name=place.name)
@@ -93,6 +93,6 @@ async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> bool:
             changed = await hands.apply(place, deployment.applied_form(fleet))
             scene.applied[fleet.key] = (changed.digest or "", changed.generation)
             scene.yard.see_deployment(changed)
-        case Step.SCALE:
-            await hands.scale(place, fleet.replicas or 0)
+        case Step.SCALE if seen is not None:
+            await hands.scale(seen, fleet.replicas or 0)
     return True
