@@ -29,6 +29,7 @@ from fibflow_operator.observed import OBSERVED
 from fibflow_operator.plan import Standing
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, rows
+from fibflow_operator.reconcile.pods import Pods
 from fibflow_operator.reconcile.report import Teller
 from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.reconcile.workers import Hands
@@ -62,8 +63,8 @@ DATABASE_UP = gauge("fibflow_operator_database_up", "1 if this leader's last loo
 API_UP = gauge("fibflow_operator_api_up", "1 if this leader's last lists of the API server were complete.")
 
 
-class Cluster(Lists, Teller, Hands, Protocol):
-    """Where resources are listed, statuses and Events written, Deployments changed."""
+class Cluster(Lists, Teller, Hands, Pods, Protocol):
+    """Where resources are listed, statuses and Events written, Deployments changed, pods looked up."""
 
 
 @dataclass(frozen=True, slots=True)

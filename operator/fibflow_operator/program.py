@@ -75,6 +75,9 @@ class ThroughApi:
     async def scale(self, seen: Deployment, replicas: int) -> bool:
         return await self.api.run(workloads.scale, self.api, seen, replicas)
 
+    async def pod_uid(self, pod: Name) -> str | None:
+        return await self.api.run(workloads.pod_uid, self.api, pod)
+
     async def cost(self, pod: Name, cost: str | None) -> None:
         await self.api.run(workloads.cost, self.api, pod, cost)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
@@ -25,7 +25,7 @@ from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.pods import Pod, pod
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import pods, scaling, workers
-from fibflow_operator.reconcile.pods import Ward
+from fibflow_operator.reconcile.pods import Pods, Ward
 from fibflow_operator.reconcile.scaling import Scaling
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.workers import Hands
@@ -43,12 +43,16 @@ LATER = 10.0
 """Seconds, at least, until a Deployment is tried again that was refused."""
 
 
+class Both(Hands, Pods, Protocol):
+    """Where Deployments are changed, and pods looked up."""
+
+
 @dataclass(slots=True)
 class Tending:
     """One leader's. `changed` is told the resources whose workers changed."""
 
     scene: Scene
-    hands: Hands
+    hands: Both
     changed: Callable[[Iterable[Key]], None]
     workers: Queue[Key] = field(default_factory=Queue)
     pods: Queue[str] = field(default_factory=Queue)
@@ -93,13 +97,12 @@ class Tending:
         self._attend(self.scene.yard.missing(namespace, version, listed), lost=True)
         before = next((held for read, held in reversed(self.holders) if read < begun), set())
         unseen = pods.unlisted(before, namespace, listed)
-        self.ward.lost |= unseen - self.ward.fenced.keys()
+        self.ward.lost |= {uid: name for uid, name in unseen.items() if uid not in self.ward.fenced}
         self.pods.add(unseen)
 
     def _attend(self, seen: Iterable[Pod], lost: bool = False) -> None:
         for each in seen:
-            if lost and each.uid not in self.ward.fenced:
-                self.ward.lost.add(each.uid)
+            self.ward.see(each, lost)
             self.pods.add([each.uid])
             self.changed([Key(Kind.WORKER_POOL, each.namespace, each.pool)])
 
@@ -135,11 +138,11 @@ class Tending:
 
     async def _attend_one(self, uid: str) -> None:
         try:
-            again = await pods.attend(self.scene, self.ward, uid)
+            again = await pods.attend(self.scene, self.hands, self.ward, uid)
         except Exception as error:
-            known = isinstance(error, DatabaseError | LeadLost)
+            known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
             (log.warning if known else log.exception)("pod_not_attended", pod_uid=uid, error=one_line(error))
-            self.pods.failed(uid)
+            self.pods.failed(uid, getattr(error, "retry_after", 0.0))
         else:
             self.pods.done(uid)
             if again:

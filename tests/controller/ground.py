@@ -18,6 +18,8 @@ class Ground:
     def __init__(self) -> None:
         self.deployments: dict[Name, dict[str, Any]] = {}
         self.budgets: dict[Name, Mapping[str, Any]] = {}
+        self.pods: dict[Name, str] = {}
+        """The uids of those that are there."""
         self.done: list[str] = []
 
     async def create(self, place: Name, body: Mapping[str, Any]) -> Deployment:
@@ -47,6 +49,9 @@ class Ground:
         self.done.append(f"scale {replicas}")
         self._put(seen.name, {**now, "spec": {**now["spec"], "replicas": replicas}})
         return True
+
+    async def pod_uid(self, pod: Name) -> str | None:
+        return self.pods.get(pod)
 
     async def cost(self, pod: Name, cost: str | None) -> None:
         self.done.append(f"cost {pod.name} {cost}")

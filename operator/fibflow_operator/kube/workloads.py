@@ -5,6 +5,7 @@ What a Deployment should be is decided in `deployment`, when it is changed in re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from fibflow_operator.kube.api import APPLY, Api, ApiRefused
 from fibflow_operator.yard import Deployment, deployment
 
 NOT_FOUND, CONFLICT = 404, 409
+PART = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+"""A name that an object may have."""
 MANAGER = "fibflow-operator"
 CREATOR = "fibflow-operator-create"
 """Who said replicas when it was made: not who applies, or an apply without them would take them back."""
@@ -55,8 +58,22 @@ def _apply(api: Api, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return api.call("PATCH", path, {"fieldManager": MANAGER, "force": "true"}, body, patch=APPLY)
 
 
+def pod_uid(api: Api, pod: Name) -> str | None:
+    """The uid of the pod that has this name now, whatever its labels; None if there is none. Raises ApiFailure."""
+    if not all(map(PART.fullmatch, pod)):  # a worker may say anything of itself
+        return None
+    try:
+        return str(api.call("GET", f"{pods(pod.namespace)}/{pod.name}")["metadata"]["uid"])
+    except ApiRefused as refused:
+        if refused.status == NOT_FOUND:
+            return None
+        raise
+
+
 def cost(api: Api, pod: Name, cost: str | None) -> None:
     """Say how dear a pod is to its ReplicaSet, None for as dear as any; one that is gone is none. Raises ApiFailure."""
+    if not all(map(PART.fullmatch, pod)):
+        return
     body = {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": cost}}}
     try:
         api.call("PATCH", f"{pods(pod.namespace)}/{pod.name}", body=body)
