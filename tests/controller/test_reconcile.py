@@ -18,6 +18,7 @@ from fibflow.store.database import Database
 from fibflow.store.synced import stored_pools, stored_types
 from fibflow.store.synced_crons import stored_crons
 from fibflow_operator import plan
+from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import tasktype
@@ -259,6 +260,24 @@ def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(ur
         one.database.run = run
         await one.settle()
         assert condition(one, Kind.CRON_TASK, "it") == ("True", "InForce")
+
+    played(url, play)
+
+
+def test_a_list_that_fails_deletes_nothing(url):
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        await one.compare()
+        list_all = one.shelf.list_all
+
+        async def refused(kind, namespace):
+            if kind is Kind.TASK_TYPE:
+                raise ApiRefused(403, "not allowed")
+            return await list_all(kind, namespace)
+
+        one.shelf.list_all = refused
+        await one.compare()
+        assert len(await one.rows()) == 1
 
     played(url, play)
 
