@@ -83,16 +83,15 @@ class Step(Enum):
 
     CREATE = "create"
     APPLY = "apply"
-    SCALE = "scale"
     REFUSE = "refuse"
     """It is another's."""
 
 
-def next_step(fleet: Fleet, seen: Deployment | None, replicas: int | None, applied: tuple[str, int] | None) -> Step | None:
+def next_step(fleet: Fleet, seen: Deployment | None, applied: tuple[str, int] | None) -> Step | None:
     """The next step, None when all is as it should be.
 
-    `replicas`: how many there should be, None to leave that alone. `applied`: the digest and the Deployment's generation
-    after the last apply, so that what the API server writes in another way than we do is not applied for ever.
+    `applied`: the digest and the Deployment's generation after the last apply, so that what the API server writes in another
+    way than we do is not applied for ever.
     """
     if seen is None:
         return Step.CREATE
@@ -104,7 +103,7 @@ def next_step(fleet: Fleet, seen: Deployment | None, replicas: int | None, appli
         return Step.APPLY
     if not contains(seen.spec, wanted["spec"]) and applied != (digest, seen.generation):
         return Step.APPLY
-    return Step.SCALE if replicas is not None and seen.wanted != replicas else None
+    return None
 
 
 # ── the objects ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
 from fibflow.store.demand import Demand, advance, demands, namespaces_behind
+from fibflow.store.draining import pools_marked
 from fibflow.store.lost_pods import PodRow
 from fibflow.store.synced import Name
 from fibflow_operator.deployment import Fleet, fleet_of
@@ -26,7 +27,7 @@ from fibflow_operator.pods import Pod, pod
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import pods, scaling, workers
 from fibflow_operator.reconcile.pods import Pods, Ward
-from fibflow_operator.reconcile.scaling import Scaling
+from fibflow_operator.reconcile.scaling import Scaling, Sight
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.workers import Hands
 from fibflow_operator.world import Key, Kind
@@ -69,6 +70,8 @@ class Tending:
         """An event came."""
         seen = deployment(raw)
         self.scene.yard.see_deployment(seen, type_ == "DELETED")
+        if self.scaling.acts.outdated(seen):
+            self.work.set()
         self._touched([_key(seen)])
 
     def see_deployments(
@@ -129,6 +132,7 @@ class Tending:
         else:
             self.workers.done(key) if done else self.workers.failed(key, LATER)
             self.changed([key])
+            self.work.set()
 
     async def tend_pods(self) -> None:
         """Work on pods until cancelled."""
@@ -149,12 +153,13 @@ class Tending:
                 self.pods.add_after(uid, SOON)
 
     async def scale(self) -> None:
-        """Scale what the backlog scales, every second and whenever work is told of, until cancelled."""
+        """Scale, every second and whenever there is a reason to look, until cancelled."""
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
             self.work.clear()
             fleets = [fleet for key in self.scene.world.keys(Kind.WORKER_POOL) if (fleet := self._scaled(key)) is not None]
+            self.scaling.keep([Name(fleet.key.namespace, fleet.pool) for fleet in fleets])
             if fleets:
                 await self._scale(fleets)
                 await asyncio.sleep(SCALE_AT_MOST)
@@ -168,31 +173,34 @@ class Tending:
         resource, standing = self.scene.world.get(key), self.scene.standings.get(key)
         if resource is None or standing is None or standing.refusal is not None or key in self.scene.refused:
             return None
-        fleet = fleet_of(resource)
-        return fleet if fleet.replicas is None else None
+        return fleet_of(resource)
 
     async def _scale(self, fleets: Sequence[Fleet]) -> None:
-        demands = await self._demands(sorted({fleet.key.namespace for fleet in fleets}))
+        sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
         for fleet in fleets:
             try:
-                if await scaling.scale(self.scene, self.hands, self.scaling, fleet, demands):
+                if await scaling.scale(self.scene, self.hands, self.scaling, fleet, sight):
                     self.changed([fleet.key])
             except Exception as error:
                 known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
                 (log.warning if known else log.exception)("not_scaled", name=fleet.key.name, error=one_line(error))
 
-    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand] | None:
-        """What is asked for; None if that cannot be known now."""
+    async def _sight(self, namespaces: Sequence[str]) -> Sight | None:
+        """What is asked for in these namespaces, and who is marked; None if that cannot be known now."""
         try:
-            for namespace in await self.scene.database.run(namespaces_behind):
-                await self.scene.writer.write(advance, namespace)
-            found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces)
+            marked: set[Name] = await self.scene.database.run(pools_marked)
+            return Sight(await self._demands(namespaces) if namespaces else {}, marked)
         except OtherInstallation:
             raise
         except Exception as error:  # whatever a row makes of it, what is not known freezes, and ends nothing
             known = isinstance(error, DatabaseError | LeadLost)
             (log.warning if known else log.exception)("demand_not_read", error=one_line(error))
             return None
+
+    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand]:
+        for namespace in await self.scene.database.run(namespaces_behind):
+            await self.scene.writer.write(advance, namespace)
+        found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces)
         return found
 
     async def remember(self) -> None:

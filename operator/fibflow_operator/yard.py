@@ -40,10 +40,14 @@ class Deployment:
     complaint: str | None
 
     @property
+    def settled(self) -> bool:
+        """Whether there are as many pods as are wanted, all of the newest template; ready or not."""
+        return self.observed >= self.generation and self.updated == self.replicas == self.wanted
+
+    @property
     def rolled_out(self) -> bool:
         """Whether all that is wanted is there, of the newest template, and ready; and nothing else."""
-        counts = {self.replicas, self.updated, self.ready, self.wanted}
-        return self.observed >= self.generation and len(counts) == 1
+        return self.settled and self.ready == self.wanted
 
     @property
     def rolling(self) -> bool:

@@ -27,39 +27,37 @@ def fleet(**spec):
     return fleet_of(seen({"kind": "WorkerPool", "metadata": metadata, "spec": {"app": "a:b", "image": "i:1", **spec}}))
 
 
-def settle(ground, wanted, replicas=2, most=10):
+def settle(ground, wanted, most=10):
     """Take steps until there is none left; the steps."""
     steps: list[Step] = []
     applied: tuple[str, int] | None = None
     for _ in range(most):
         raw = ground.deployments.get(wanted.deployment)
-        step = next_step(wanted, read(raw) if raw else None, replicas, applied)
+        step = next_step(wanted, read(raw) if raw else None, applied)
         if step is None:
             return steps
         steps.append(step)
         if step is Step.REFUSE:
             return steps
-        asyncio.run(_take(ground, wanted, step, replicas))
+        asyncio.run(_take(ground, wanted, step))
         now = read(ground.deployments[wanted.deployment])
         applied = (now.digest or "", now.generation) if step is Step.APPLY else applied
     raise AssertionError(f"it never settles: {steps}")
 
 
-async def _take(ground, wanted, step, replicas):
+async def _take(ground, wanted, step):
     match step:
         case Step.CREATE:
             await ground.create(wanted.deployment, deployment.seed(wanted))
         case Step.APPLY:
             await ground.apply(wanted.deployment, deployment.applied_form(wanted))
-        case Step.SCALE:
-            await ground.scale(read(ground.deployments[wanted.deployment]), replicas)
 
 
-def test_a_deployment_is_made_empty_then_given_its_template_then_scaled():
+def test_a_deployment_is_made_empty_then_given_its_template():
     ground, wanted = Ground(), fleet()
-    assert settle(ground, wanted) == [Step.CREATE, Step.APPLY, Step.SCALE]
+    assert settle(ground, wanted) == [Step.CREATE, Step.APPLY]
     assert settle(ground, wanted) == []
-    assert ground.done == ["create", "apply", "scale 2"]
+    assert ground.done == ["create", "apply"]
     assert "replicas" not in deployment.applied_form(wanted)["spec"]
 
 
@@ -67,12 +65,6 @@ def test_what_is_created_says_nothing_that_may_be_dropped_later():
     seed, whole = deployment.seed(fleet(nodeSelector={"a": "b"})), deployment.template(fleet())
     assert contains(whole["spec"]["template"], seed["spec"]["template"])
     assert seed["spec"]["replicas"] == 0
-
-
-def test_replicas_are_left_alone_when_nothing_is_known_of_them():
-    ground, wanted = Ground(), fleet()
-    settle(ground, wanted, replicas=3)
-    assert settle(ground, wanted, replicas=None) == []
 
 
 @pytest.mark.parametrize("owner", ["another", None])

@@ -1,6 +1,7 @@
 """Workers: bring the Deployment of a WorkerPool to what it asks for, step by step, until there is no step left.
 
-What a step is, and when which is due, is decided in `deployment`. What ails the workers is told by `staffing`.
+What a step is, and when which is due, is decided in `deployment`; how many pods there are is the business of `scaling`. What
+ails the workers is told by `staffing`.
 """
 
 from __future__ import annotations
@@ -62,21 +63,19 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
 async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:
     for _ in range(MOST_STEPS):
         seen = scene.yard.deployments.get(fleet.deployment)
-        step = next_step(fleet, seen, fleet.replicas, scene.applied.get(fleet.key))
+        step = next_step(fleet, seen, scene.applied.get(fleet.key))
         if step is None:
             return True
-        if step is Step.REFUSE or not await _take(scene, hands, fleet, step, seen):
+        if step is Step.REFUSE or not await _take(scene, hands, fleet, step):
             scene.refused[fleet.key] = Refusal(Reason.NAME_TAKEN, TAKEN.format(fleet.deployment.name))
             return False
-        if step is Step.SCALE:
-            return True  # what came of it is told by the watch
     return False
 
 
 TAKEN = "the Deployment {} belongs to somebody else and is left alone; rename it, or this resource"
 
 
-async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step, seen: Deployment | None) -> bool:
+async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> bool:
     """Take a step; False if the place is taken."""
     place = fleet.deployment
     log.info("deployment_changed", step=step.value, namespace=place.namespace, name=place.name)
@@ -93,6 +92,4 @@ async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step, seen: Depl
             changed = await hands.apply(place, deployment.applied_form(fleet))
             scene.applied[fleet.key] = (changed.digest or "", changed.generation)
             scene.yard.see_deployment(changed)
-        case Step.SCALE if seen is not None:
-            await hands.scale(seen, fleet.replicas or 0)
     return True
