@@ -99,8 +99,8 @@ def test_a_scale_that_was_decided_on_an_older_deployment_or_another_is_refused(p
     api = Api(str(plane.kubeconfig))
     head = {"name": "pool", "namespace": plane.namespace, "uid": "u1", "resourceVersion": "1"}
     fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": head, "spec": {"app": "a:b", "image": "localhost/none:1"}}))
-    made = workloads.create(api, fleet.deployment, seed(fleet))
-    applied = workloads.apply(api, fleet.deployment, applied_form(fleet))
+    made = workloads.create(api, fleet.deployment, _orphan(seed(fleet)))
+    applied = workloads.apply(api, fleet.deployment, _orphan(applied_form(fleet)))
     assert not workloads.scale(api, made, 1)
     assert not workloads.scale(api, replace(applied, uid=str(uuid.uuid4())), 1)
     assert not workloads.scale(api, replace(applied, name=Name(plane.namespace, "gone-pool")), 1)
@@ -108,6 +108,11 @@ def test_a_scale_that_was_decided_on_an_older_deployment_or_another_is_refused(p
     version = partial(plane.cluster.field, ".metadata.resourceVersion", "deployment/pool-pool", namespace=plane.namespace)
     until(lambda: workloads.scale(api, replace(applied, version=int(version())), 1), 10, "it is scaled as it is now")
     assert asked(plane) == 1
+
+
+def _orphan(body):
+    """Without an owner that is not there: whose is gone is collected."""
+    return {**body, "metadata": {name: value for name, value in body["metadata"].items() if name != "ownerReferences"}}
 
 
 @ONLY_IN_FULL

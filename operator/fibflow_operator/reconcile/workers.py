@@ -45,6 +45,9 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
     """Bring the workers of one resource up to date; False if that is to be tried again later. Raises ApiFailure."""
     resource, standing = scene.world.get(key), scene.standings.get(key)
     scene.refused.pop(key, None)
+    if resource is None:
+        scene.scaled.pop(key, None)
+        scene.applied.pop(key, None)
     if resource is None or standing is None or standing.refusal is not None or not scene.yard.knows(key.namespace):
         return True  # the last good Deployment stays as it is
     fleet = deployment.fleet_of(resource)
