@@ -165,6 +165,7 @@ class Leading:
         API_UP.set(None not in found)
         keys = set[Key]().union(*filter(None, found))
         self.rows.add(keys)
+        self.tending.try_again()
         if self.hearing.is_dead(bool(keys)):
             self.renew()
 

@@ -30,7 +30,7 @@ from fibflow_operator.observed import LEADER, OBSERVED
 from fibflow_operator.tending import Tending
 from fibflow_operator.world import Kind, Resource, seen
 from fibflow_operator.writing import EPOCH, Writer
-from fibflow_operator.yard import POOL, Deployment
+from fibflow_operator.yard import POOL, Budget, Deployment
 
 log = logger(__name__)
 
@@ -71,8 +71,11 @@ class ThroughApi:
     async def apply(self, place: Name, body: Mapping[str, Any]) -> Deployment:
         return await self.api.run(workloads.apply, self.api, place, body)
 
-    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None:
-        await self.api.run(workloads.apply_budget, self.api, place, body)
+    async def create_budget(self, place: Name, body: Mapping[str, Any]) -> Budget:
+        return await self.api.run(workloads.create_budget, self.api, place, body)
+
+    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> Budget:
+        return await self.api.run(workloads.apply_budget, self.api, place, body)
 
     async def scale(self, seen: Deployment, replicas: int) -> bool:
         return await self.api.run(workloads.scale, self.api, seen, replicas)
@@ -183,6 +186,8 @@ class Operator:
         for namespace in self._settings.namespaces or (None,):
             deployments = Told(loop, tending.see_deployments, tending.see_deployment, namespace)
             yield Following(self._api, workloads.deployments(namespace), POOL, deployments)
+            budgets = Told(loop, tending.see_budgets, tending.see_budget, namespace)
+            yield Following(self._api, workloads.budgets(namespace), POOL, budgets)
             pods = Told(loop, tending.see_pods, tending.see_pod, namespace)
             yield Following(self._api, workloads.pods(namespace), POOL, pods)
 

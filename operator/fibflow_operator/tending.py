@@ -31,7 +31,7 @@ from fibflow_operator.reconcile.scaling import Scaling, Sight
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.workers import Hands
 from fibflow_operator.world import Key, Kind
-from fibflow_operator.yard import Deployment, deployment
+from fibflow_operator.yard import Budget, Deployment, P, Places, budget, deployment
 
 log = logger(__name__)
 WORKERS_AT_ONCE = 16
@@ -69,7 +69,7 @@ class Tending:
     def see_deployment(self, type_: str, raw: Mapping[str, Any]) -> None:
         """An event came."""
         seen = deployment(raw)
-        self.scene.yard.see_deployment(seen, type_ == "DELETED")
+        self.scene.yard.deployments.see(seen, type_ == "DELETED")
         if self.scaling.acts.outdated(seen):
             self.work.set()
         self._touched([_key(seen)])
@@ -78,12 +78,26 @@ class Tending:
         self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float = 0.0
     ) -> None:
         """A complete list came."""
-        yard = self.scene.yard
+        self._see_all(self.scene.yard.deployments, namespace, version, map(deployment, raw))
+
+    def see_budget(self, type_: str, raw: Mapping[str, Any]) -> None:
+        """An event came."""
+        seen = budget(raw)
+        known = self.scene.yard.budgets.get(seen.name)
+        self.scene.yard.budgets.see(seen, type_ == "DELETED")
+        if type_ == "DELETED" or known is None or known.generation != seen.generation:  # its counts are nothing to us
+            self._touched([_key(seen)])
+
+    def see_budgets(self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float = 0.0) -> None:
+        """A complete list came."""
+        self._see_all(self.scene.yard.budgets, namespace, version, map(budget, raw))
+
+    def _see_all(self, places: Places[P], namespace: str | None, version: int, seen: Iterable[P]) -> None:
+        yard, before = self.scene.yard, dict(places)
         first = not yard.knows(namespace or "")
-        before = dict(yard.deployments)
-        changed = yard.see_all_deployments(namespace, version, map(deployment, raw))
-        self._touched(_key(yard.deployments.get(name) or before[name]) for name in changed)
-        if first:  # who waited for the list goes on
+        changed = places.see_all(namespace, version, seen)
+        self._touched(_key(places.get(name) or before[name]) for name in changed)
+        if first and yard.knows(namespace or ""):  # who waited for the lists goes on
             self._touched(self.scene.world.keys(Kind.WORKER_POOL))
 
     def see_pod(self, type_: str, raw: Mapping[str, Any]) -> None:
@@ -113,6 +127,10 @@ class Tending:
         touched = list(keys)
         self.workers.add(touched)
         self.changed(touched)
+
+    def try_again(self) -> None:
+        """What was refused may be different now, though nobody told of it."""
+        self.workers.add(self.scene.refused)
 
     # ── the queues ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -209,5 +227,5 @@ class Tending:
         self.holders.append((time.monotonic(), held))
 
 
-def _key(seen: Deployment) -> Key:
+def _key(seen: Deployment | Budget) -> Key:
     return Key(Kind.WORKER_POOL, seen.name.namespace, seen.name.name.removesuffix("-pool"))

@@ -65,7 +65,7 @@ class Stage:
         wanted = raw["spec"]["replicas"]
         counts = {"replicas": wanted, "updatedReplicas": wanted, "readyReplicas": wanted if ready is None else ready}
         status = {"observedGeneration": raw["metadata"]["generation"], **counts}
-        self.scene.yard.see_deployment(read({**raw, "status": status}))
+        self.scene.yard.deployments.see(read({**raw, "status": status}))
 
     async def decide(self, load: Load | None) -> list[str]:
         """A decision on what was seen last; what was done."""

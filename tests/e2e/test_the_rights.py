@@ -29,7 +29,11 @@ def change_workers(plane):
     plane.apply(task_type("bound", workerPoolRef={"name": "scaled"}))
     plane.cluster.wait("create", "deployment/scaled-pool", namespace=plane.namespace)
     plane.apply(resource("WorkerPool", "scaled", app="c:d", image="localhost/none:1", scaling=scaling))
+    lazy = ("--type=merge", "--patch", '{"spec": {"maxUnavailable": 0}}')
+    plane.cluster.wait("create", "pdb/scaled-pool", namespace=plane.namespace)
+    plane.cluster.kubectl("patch", "--namespace", plane.namespace, "pdb", "scaled-pool", *lazy)
     plane.proxy.journal.wait_for(verb="patch", resource="poddisruptionbudgets", user=plane.user)
+    plane.cluster.wait("jsonpath={.spec.maxUnavailable}=1", "pdb/scaled-pool", namespace=plane.namespace)
     plane.wait_sql(1, "SELECT count(*) FROM fibflow.task_type WHERE pool = 'scaled'")
     with Client(plane.url, namespace=plane.namespace) as client:
         origin = Origin(pod_uid="gone", pool="scaled")

@@ -11,7 +11,7 @@ from typing import Any
 
 from fibflow.store.synced import Name
 from fibflow_operator.kube.api import APPLY, Api, ApiRefused
-from fibflow_operator.yard import Deployment, deployment
+from fibflow_operator.yard import Budget, Deployment, budget, deployment
 
 NOT_FOUND, CONFLICT = 404, 409
 PART = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -23,6 +23,10 @@ CREATOR = "fibflow-operator-create"
 
 def deployments(namespace: str | None) -> str:
     return f"/apis/apps/v1{_inside(namespace)}/deployments"
+
+
+def budgets(namespace: str | None) -> str:
+    return f"/apis/policy/v1{_inside(namespace)}/poddisruptionbudgets"
 
 
 def pods(namespace: str | None) -> str:
@@ -43,15 +47,14 @@ def apply(api: Api, place: Name, body: Mapping[str, Any]) -> Deployment:
     return deployment(_apply(api, f"{deployments(place.namespace)}/{place.name}", body))
 
 
-def apply_budget(api: Api, place: Name, body: Mapping[str, Any]) -> None:
-    """Say what a PodDisruptionBudget is to be; it is made if there is none. Raises ApiFailure."""
-    path = f"/apis/policy/v1{_inside(place.namespace)}/poddisruptionbudgets"
-    try:
-        api.call("POST", path, {"fieldManager": MANAGER}, body)
-    except ApiRefused as refused:
-        if refused.status != CONFLICT:
-            raise
-        _apply(api, f"{path}/{place.name}", body)
+def create_budget(api: Api, place: Name, body: Mapping[str, Any]) -> Budget:
+    """Make a PodDisruptionBudget. Raises ApiFailure."""
+    return budget(api.call("POST", budgets(place.namespace), {"fieldManager": MANAGER}, body))
+
+
+def apply_budget(api: Api, place: Name, body: Mapping[str, Any]) -> Budget:
+    """Say what a PodDisruptionBudget is to be. Raises ApiFailure."""
+    return budget(_apply(api, f"{budgets(place.namespace)}/{place.name}", body))
 
 
 def _apply(api: Api, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.plan import Refusal
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key
-from fibflow_operator.yard import Deployment
+from fibflow_operator.yard import Budget, Deployment
 
 log = logger(__name__)
 MOST_STEPS = 5
@@ -34,7 +34,9 @@ class Hands(Protocol):
 
     async def apply(self, place: Name, body: Mapping[str, Any]) -> Deployment: ...
 
-    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None: ...
+    async def create_budget(self, place: Name, body: Mapping[str, Any]) -> Budget: ...
+
+    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> Budget: ...
 
     async def scale(self, seen: Deployment, replicas: int) -> bool: ...
 
@@ -48,6 +50,7 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
     if resource is None:
         scene.scaled.pop(key, None)
         scene.applied.pop(key, None)
+        scene.covered.pop(key, None)
     if resource is None or standing is None or standing.refusal is not None or not scene.yard.knows(key.namespace):
         return True  # the last good Deployment stays as it is
     fleet = deployment.fleet_of(resource)
@@ -65,34 +68,52 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
 
 async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:
     for _ in range(MOST_STEPS):
-        seen = scene.yard.deployments.get(fleet.deployment)
-        step = next_step(fleet, seen, scene.applied.get(fleet.key))
+        step = _next(scene, fleet)
         if step is None:
             return True
-        if step is Step.REFUSE or not await _take(scene, hands, fleet, step):
-            scene.refused[fleet.key] = Refusal(Reason.NAME_TAKEN, TAKEN.format(fleet.deployment.name))
-            return False
+        if step in TAKEN or not await _take(scene, hands, fleet, step):
+            what = TAKEN.get(step) or MADE[step]
+            scene.refused[fleet.key] = Refusal(Reason.NAME_TAKEN, ANOTHERS.format(what, fleet.deployment.name))
+            return True  # the watch tells when that is another one; a comparison looks again
     return False
 
 
-TAKEN = "the Deployment {} belongs to somebody else and is left alone; rename it, or this resource"
+def _next(scene: Scene, fleet: Fleet) -> Step | None:
+    seen, cover = scene.yard.deployments.get(fleet.deployment), scene.yard.budgets.get(fleet.deployment)
+    return next_step(fleet, seen, cover, scene.applied.get(fleet.key), scene.covered.get(fleet.key))
+
+
+TAKEN = {Step.REFUSE: "Deployment", Step.REFUSE_BUDGET: "PodDisruptionBudget"}
+MADE = {Step.CREATE: "Deployment", Step.CREATE_BUDGET: "PodDisruptionBudget"}
+ANOTHERS = "the {} {} belongs to somebody else and is left alone; rename it, or this resource"
 
 
 async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> bool:
-    """Take a step; False if the place is taken."""
+    """Take a step; False if what is to be made is there, and was not seen to be ours."""
     place = fleet.deployment
     log.info("deployment_changed", step=step.value, namespace=place.namespace, name=place.name)
+    try:
+        await _act(scene, hands, fleet, step)
+    except ApiRefused as refused:
+        if step in MADE and refused.status == CONFLICT:
+            return False
+        raise
+    return True
+
+
+async def _act(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> None:
+    place, yard = fleet.deployment, scene.yard
+    cover = deployment.applied_budget(fleet)
     match step:
         case Step.CREATE:
-            try:
-                scene.yard.see_deployment(await hands.create(place, deployment.seed(fleet)))
-            except ApiRefused as refused:
-                if refused.status == CONFLICT:
-                    return False
-                raise
+            yard.deployments.see(await hands.create(place, deployment.seed(fleet)))
+        case Step.CREATE_BUDGET:
+            yard.budgets.see(await hands.create_budget(place, cover))
+        case Step.APPLY_BUDGET:
+            covered = await hands.apply_budget(place, cover)
+            scene.covered[fleet.key] = (covered.digest or "", covered.generation)
+            yard.budgets.see(covered)
         case Step.APPLY:
-            await hands.apply_budget(place, deployment.budget(fleet))
             changed = await hands.apply(place, deployment.applied_form(fleet))
             scene.applied[fleet.key] = (changed.digest or "", changed.generation)
-            scene.yard.see_deployment(changed)
-    return True
+            yard.deployments.see(changed)
