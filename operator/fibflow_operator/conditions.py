@@ -117,8 +117,8 @@ REASONS = (
         Type.READY,
         False,
         Reason.NAME_TAKEN,
-        "A Deployment of that name belongs to somebody else, and is left alone.",
-        "Rename that Deployment, or this resource.",
+        "A Deployment or a disruption budget of that name belongs to somebody else, and is left alone.",
+        "Rename that one, or this resource.",
     ),
     Meaning(
         Type.READY,

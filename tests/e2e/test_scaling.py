@@ -2,6 +2,8 @@
 
 import json
 import time
+import uuid
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,11 @@ from e2e.fleets import bound, container_id, pods_of, pool
 from e2e.planes import FULL, ONLY_IN_FULL, Plane
 from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
+from fibflow.store.synced import Name
+from fibflow_operator.deployment import applied_form, fleet_of, seed
+from fibflow_operator.kube import workloads
+from fibflow_operator.kube.api import Api
+from fibflow_operator.world import seen
 
 BACKLOG = {"policy": "Backlog", "minReplicas": 0, "maxReplicas": 4, "targetWaitSeconds": 1, "scaleDownDelaySeconds": 0}
 
@@ -124,6 +131,26 @@ def _decided(plane: Plane) -> tuple[str, int]:
     """The last decision's reason, and how many the load asked for."""
     told = plane.get("WorkerPool", "pool")["status"].get("scaling", {})
     return str(told.get("reason")), int(told.get("wanted", -1))
+
+
+def test_a_scale_that_was_decided_on_an_older_deployment_or_another_is_refused(plane):
+    api = Api(str(plane.kubeconfig))
+    head = {"name": "pool", "namespace": plane.namespace, "uid": "u1", "resourceVersion": "1"}
+    fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": head, "spec": {"app": "a:b", "image": "localhost/none:1"}}))
+    made = workloads.create(api, fleet.deployment, _orphan(seed(fleet)))
+    applied = workloads.apply(api, fleet.deployment, _orphan(applied_form(fleet)))
+    assert not workloads.scale(api, made, 1)
+    assert not workloads.scale(api, replace(applied, uid=str(uuid.uuid4())), 1)
+    assert not workloads.scale(api, replace(applied, name=Name(plane.namespace, "gone-pool")), 1)
+    assert asked(plane) == 0
+    version = partial(plane.cluster.field, ".metadata.resourceVersion", "deployment/pool-pool", namespace=plane.namespace)
+    until(lambda: workloads.scale(api, replace(applied, version=int(version())), 1), 10, "it is scaled as it is now")
+    assert asked(plane) == 1
+
+
+def _orphan(body):
+    """Without an owner that is not there: whose is gone is collected."""
+    return {**body, "metadata": {name: value for name, value in body["metadata"].items() if name != "ownerReferences"}}
 
 
 @ONLY_IN_FULL

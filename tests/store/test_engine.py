@@ -11,7 +11,7 @@ from fibflow.client import Client
 from fibflow.errors import IllegalTransition, LeaseLost, UnknownTaskType, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_release, ended
 from fibflow.model import NewTask, Options, Outcome, Status
-from fibflow.store import claim, control, leases, outlook, record, settle, stale
+from fibflow.store import claim, control, leases, outlook, record, recovery, settle, stale
 from fibflow.store.database import Database, Session, read
 from fibflow.store.ending import Ending
 from fibflow.store.tables import task
@@ -159,9 +159,9 @@ def test_an_attempt_past_its_deadline_is_settled_by_anybody(engine):
     worker, other = engine.worker("pod-1", lease=600), engine.worker("pod-2", lease=600)
     row = engine.running(worker)
     move_clock(engine.database, 61)
-    assert engine.call(leases.time_out_overdue, other) == 0
+    assert engine.call(recovery.time_out_overdue, other) == 0
     move_clock(engine.database, 63)
-    assert engine.call(leases.time_out_overdue, other) == 1
+    assert engine.call(recovery.time_out_overdue, other) == 1
     assert engine.client.get(row.id).last_outcome is Outcome.TIMEOUT
 
 
@@ -175,7 +175,7 @@ CAUSES = {
         engine.claim(row.worker),
     ),
     "reaped": lambda engine, row: lapse(engine, LEASE + 1, leases.reap),
-    "timed out": lambda engine, row: lapse(engine, 63, leases.time_out_overdue),
+    "timed out": lambda engine, row: lapse(engine, 63, recovery.time_out_overdue),
 }
 LEASE = 600
 

@@ -19,12 +19,11 @@ NOTHING = PoolFigures()
 
 def with_workers(scene: Scene, resource: Resource, report: Report) -> Report:
     """A report that tells of the workers, too, if there are to be any."""
-    fleet = fleet_of(resource)
-    if fleet is None:
+    if resource.workers is None:
         return report
     if not scene.yard.knows(resource.key.namespace):
         return _too_early(resource, report)
-    return _told(scene, fleet, report)
+    return _told(scene, fleet_of(resource), report)
 
 
 def _too_early(resource: Resource, report: Report) -> Report:
