@@ -46,9 +46,10 @@ def _report(scene: Scene, resource: Resource, standing: Standing) -> Report:
     ours = seen if seen is not None and seen.owner == fleet.uid else None
     if ready.status:
         pods = scene.yard.of_pool(resource.key.namespace, fleet.pool)
-        ready = staffing.ready(scene.refused.get(resource.key), fleet.replicas, ours, pods, figures)
+        _, applied = scene.applied.get(resource.key, ("", 0))
+        ready = staffing.ready(scene.refused.get(resource.key), fleet.fixed, ours, pods, figures, applied)
     decided = scene.scaled.get(resource.key)
-    findings = (ready, synced, staffing.progressing(ready), staffing.scaling_active(fleet.replicas is None, decided))
+    findings = (ready, synced, staffing.progressing(ready, ours), staffing.scaling_active(fleet.replicas is None, decided))
     counts = staffing.counts(fleet.pool, ours, figures)
     return Report(findings, {**counts, "scaling": decided} if fleet.replicas is None and decided else counts)
 
