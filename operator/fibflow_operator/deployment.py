@@ -84,8 +84,16 @@ class Fleet:
     @property
     def replicas(self) -> int | None:
         """How many its spec asks for; None where the backlog decides."""
-        scaled = self.spec.get("scaling", {}).get("policy") == Policy.BACKLOG
-        return None if scaled else int(self.spec.get("replicas", 1))
+        return None if self._policy == Policy.BACKLOG else int(self.spec.get("replicas", 1))
+
+    @property
+    def fixed(self) -> int | None:
+        """How many a person asks for; None where load decides, be it by way of an autoscaler."""
+        return self.replicas if self._policy == Policy.FIXED else None
+
+    @property
+    def _policy(self) -> str:
+        return str(self.spec.get("scaling", {}).get("policy", Policy.FIXED))
 
 
 def fleet_of(resource: Resource) -> Fleet:

@@ -7,6 +7,7 @@ wait. Whatever fails is put back with a wait. What is done is the business of re
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
-from fibflow.store.demand import Demand, advance, demands, namespaces_behind
+from fibflow.store.demand import Demand, Pace, advance, demands, namespaces_behind, paces
 from fibflow.store.draining import pools_marked
 from fibflow.store.lost_pods import PodRow
 from fibflow.store.synced import Name
@@ -41,6 +42,10 @@ SOON = 0.5
 """Seconds until a pod that leaves or is silent is looked at again."""
 SCALE_EVERY, SCALE_AT_MOST = 1.0, 0.1
 """Seconds between two decisions while nothing is heard, and at the least."""
+PACED_EVERY = 5.0
+"""Seconds for which it is known what comes in and how long it takes."""
+SHARE = 4
+"""Times as long as a look took nobody looks again."""
 LATER = 10.0
 """Seconds, at least, until a Deployment is tried again that was refused."""
 
@@ -61,6 +66,8 @@ class Tending:
     ward: Ward = field(default_factory=Ward)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     scaling: Scaling = field(default_factory=Scaling)
+    paces: Mapping[int, Pace] = field(default_factory=dict)
+    paced_at: float = -math.inf
     holders: deque[tuple[float, set[PodRow]]] = field(default_factory=partial(deque, maxlen=60))
     """Who held a lease, and when that had been read (monotonic seconds): who held one before a list was begun, and is not
     in it, has gone without being seen to. The first is read before anything is followed."""
@@ -189,8 +196,9 @@ class Tending:
             fleets = [fleet for key in self.scene.world.staffed() if (fleet := self._scaled(key)) is not None]
             self.scaling.keep([fleet.place for fleet in fleets])
             if fleets:
+                begin = time.monotonic()
                 await self._scale(fleets)
-                await asyncio.sleep(SCALE_AT_MOST)
+                await asyncio.sleep(max(SCALE_AT_MOST, SHARE * (time.monotonic() - begin)))
 
     def heard(self, told: str) -> None:
         """There is new work of some type, or may be."""
@@ -228,7 +236,9 @@ class Tending:
     async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand]:
         for namespace in await self.scene.database.run(namespaces_behind):
             await self.scene.writer.write(advance, namespace)
-        found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces)
+        if time.monotonic() - self.paced_at > PACED_EVERY:
+            self.paces, self.paced_at = await self.scene.database.run(paces), time.monotonic()
+        found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces, self.paces)
         return found
 
     async def remember(self) -> None:

@@ -62,6 +62,8 @@ def test_r4_one_enqueue_scales_from_nothing_and_the_task_starts_with_its_pod(sta
     assert record("R4", "zero pods, one enqueue: the Deployment is scaled", scaled, 0.5), scaled
     assert record("R4 start", "zero pods: the task is seen started, after its pod is Ready", begun, 1.0), begun
     assert record("R5", "a worker's container starts: its first claim", claimed, 3.0), claimed
+    said = staffed.cluster.kubectl("get", "events", "-n", staffed.namespace, "-o", "jsonpath={.items[*].reason}").split()
+    assert said.count("WorkersStarting") <= 1  # it grew again and again, and was ready all the while
     told = staffed.get("WorkerPool", "pool")["status"]
     assert told["scaling"]["replicas"] == 0
     assert staffed.condition("WorkerPool", "pool", "ScalingActive")["reason"] == "BacklogDecides"
@@ -156,8 +158,7 @@ def _orphan(body):
 @ONLY_IN_FULL
 def test_demand_that_returns_takes_the_mark_back(staffed, client, fleet_image):
     started(staffed, fleet_image, scaling={**BACKLOG, "minReplicas": 2, "scaleDownDelaySeconds": 0})
-    until(lambda: len(pods_of(staffed)) == 2, 60, "two pods")
-    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=60)
+    staffed.wait_sql(2, "SELECT count(*) FROM fibflow.worker WHERE status = 'active'", seconds=90)
     staffed.sql("UPDATE fibflow.worker SET draining = true WHERE status = 'active'")
     task_id = client.enqueue("work")
     until(lambda: client.get(task_id).status is Status.COMPLETED, 30, "a worker whose mark was taken back runs it")
