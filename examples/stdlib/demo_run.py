@@ -41,7 +41,7 @@ class Run:
         self._client, self._dev, self._screen = client, dev, screen
         self._root: TaskId | None = None
         self._root = self._until("fibflow dev is up", lambda: self._enqueue(payload))
-        screen.say(f"Enqueued the workflow as task {self._root}, for three workers with four slots each.")
+        screen.say(f"Enqueued the workflow as task {self._root}, for three workers with two slots each.")
 
     def kill_until_recovered(self) -> Kill:
         """SIGKILL a worker that holds tasks, and wait until others have taken them back."""

@@ -7,17 +7,19 @@ wait. Whatever fails is put back with a wait. What is done is the business of re
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
-from fibflow.store.demand import Demand, advance, demands, namespaces_behind
+from fibflow.store.demand import Demand, Pace, advance, demands, namespaces_behind, paces
+from fibflow.store.draining import pools_marked
 from fibflow.store.lost_pods import PodRow
 from fibflow.store.synced import Name
 from fibflow_operator.deployment import Fleet, fleet_of
@@ -26,12 +28,12 @@ from fibflow_operator.names import deployment_of, of_deployment, of_pool
 from fibflow_operator.pods import Pod, pod
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import pods, scaling, workers
-from fibflow_operator.reconcile.pods import Ward
-from fibflow_operator.reconcile.scaling import Scaling
+from fibflow_operator.reconcile.pods import Pods, Ward
+from fibflow_operator.reconcile.scaling import Scaling, Sight
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.workers import Hands
 from fibflow_operator.world import Key, Kind
-from fibflow_operator.yard import deployment
+from fibflow_operator.yard import P, Places, budget, deployment
 
 log = logger(__name__)
 WORKERS_AT_ONCE = 16
@@ -40,8 +42,16 @@ SOON = 0.5
 """Seconds until a pod that leaves or is silent is looked at again."""
 SCALE_EVERY, SCALE_AT_MOST = 1.0, 0.1
 """Seconds between two decisions while nothing is heard, and at the least."""
+PACED_EVERY = 5.0
+"""Seconds for which it is known what comes in and how long it takes."""
+SHARE = 4
+"""Times as long as a look took nobody looks again."""
 LATER = 10.0
 """Seconds, at least, until a Deployment is tried again that was refused."""
+
+
+class Both(Hands, Pods, Protocol):
+    """Where Deployments are changed, and pods looked up."""
 
 
 @dataclass(slots=True)
@@ -49,13 +59,15 @@ class Tending:
     """One leader's. `changed` is told the resources whose workers changed."""
 
     scene: Scene
-    hands: Hands
+    hands: Both
     changed: Callable[[Iterable[Key]], None]
     workers: Queue[Key] = field(default_factory=Queue)
     pods: Queue[str] = field(default_factory=Queue)
     ward: Ward = field(default_factory=Ward)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     scaling: Scaling = field(default_factory=Scaling)
+    paces: Mapping[int, Pace] = field(default_factory=dict)
+    paced_at: float = -math.inf
     holders: deque[tuple[float, set[PodRow]]] = field(default_factory=partial(deque, maxlen=60))
     """Who held a lease, and when that had been read (monotonic seconds): who held one before a list was begun, and is not
     in it, has gone without being seen to. The first is read before anything is followed."""
@@ -65,18 +77,35 @@ class Tending:
     def see_deployment(self, type_: str, raw: Mapping[str, Any]) -> None:
         """An event came."""
         seen = deployment(raw)
-        self.scene.yard.see_deployment(seen, type_ == "DELETED")
+        self.scene.yard.deployments.see(seen, type_ == "DELETED")
+        if self.scaling.acts.outdated(seen):
+            self.work.set()
         self._touched([of_deployment(seen.name)])
 
     def see_deployments(
         self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float = 0.0
     ) -> None:
         """A complete list came."""
+        self._see_all(self.scene.yard.deployments, namespace, version, map(deployment, raw))
+
+    def see_budget(self, type_: str, raw: Mapping[str, Any]) -> None:
+        """An event came."""
+        seen = budget(raw)
+        known = self.scene.yard.budgets.get(seen.name)
+        self.scene.yard.budgets.see(seen, type_ == "DELETED")
+        if type_ == "DELETED" or known is None or known.generation != seen.generation:  # its counts are nothing to us
+            self._touched([of_deployment(seen.name)])
+
+    def see_budgets(self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float = 0.0) -> None:
+        """A complete list came."""
+        self._see_all(self.scene.yard.budgets, namespace, version, map(budget, raw))
+
+    def _see_all(self, places: Places[P], namespace: str | None, version: int, seen: Iterable[P]) -> None:
         yard = self.scene.yard
         first = not yard.knows(namespace or "")
-        changed = yard.see_all_deployments(namespace, version, map(deployment, raw))
+        changed = places.see_all(namespace, version, seen)
         self._touched(map(of_deployment, changed))
-        if first:  # who waited for the list goes on
+        if first and yard.knows(namespace or ""):  # who waited for the lists goes on
             self._touched(self.scene.world.staffed())
 
     def see_pod(self, type_: str, raw: Mapping[str, Any]) -> None:
@@ -93,13 +122,12 @@ class Tending:
         self._attend(self.scene.yard.missing(namespace, version, listed), lost=True)
         before = next((held for read, held in reversed(self.holders) if read < begun), set())
         unseen = pods.unlisted(before, namespace, listed)
-        self.ward.lost |= unseen - self.ward.fenced.keys()
+        self.ward.lost |= {uid: name for uid, name in unseen.items() if uid not in self.ward.fenced}
         self.pods.add(unseen)
 
     def _attend(self, seen: Iterable[Pod], lost: bool = False) -> None:
         for each in seen:
-            if lost and each.uid not in self.ward.fenced:
-                self.ward.lost.add(each.uid)
+            self.ward.see(each, lost)
             self.pods.add([each.uid])
             self.changed([of_pool(each.namespace, each.pool)])
 
@@ -107,6 +135,10 @@ class Tending:
         touched = list(keys)
         self.workers.add(touched)
         self.changed(touched)
+
+    def try_again(self) -> None:
+        """What was refused may be different now, though nobody told of it."""
+        self.workers.add(self.scene.refused)
 
     def settled(self, keys: Iterable[Key]) -> None:
         """Their rows are as they should be: what they say of workers is next, be it that they have none any more."""
@@ -135,6 +167,7 @@ class Tending:
         else:
             self.workers.done(key) if done else self.workers.failed(key, LATER)
             self.changed([key])
+            self.work.set()
 
     async def tend_pods(self) -> None:
         """Work on pods until cancelled."""
@@ -144,26 +177,28 @@ class Tending:
 
     async def _attend_one(self, uid: str) -> None:
         try:
-            again = await pods.attend(self.scene, self.ward, uid)
+            again = await pods.attend(self.scene, self.hands, self.ward, uid)
         except Exception as error:
-            known = isinstance(error, DatabaseError | LeadLost)
+            known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
             (log.warning if known else log.exception)("pod_not_attended", pod_uid=uid, error=one_line(error))
-            self.pods.failed(uid)
+            self.pods.failed(uid, getattr(error, "retry_after", 0.0))
         else:
             self.pods.done(uid)
             if again:
                 self.pods.add_after(uid, SOON)
 
     async def scale(self) -> None:
-        """Scale what the backlog scales, every second and whenever work is told of, until cancelled."""
+        """Scale, every second and whenever there is a reason to look, until cancelled."""
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
             self.work.clear()
             fleets = [fleet for key in self.scene.world.staffed() if (fleet := self._scaled(key)) is not None]
+            self.scaling.keep([fleet.place for fleet in fleets])
             if fleets:
+                begin = time.monotonic()
                 await self._scale(fleets)
-                await asyncio.sleep(SCALE_AT_MOST)
+                await asyncio.sleep(max(SCALE_AT_MOST, SHARE * (time.monotonic() - begin)))
 
     def heard(self, told: str) -> None:
         """There is new work of some type, or may be."""
@@ -174,31 +209,36 @@ class Tending:
         resource, standing = self.scene.world.get(key), self.scene.standings.get(key)
         if resource is None or standing is None or standing.refusal is not None or key in self.scene.refused:
             return None
-        fleet = fleet_of(resource)
-        return fleet if fleet is not None and fleet.replicas is None else None
+        return fleet_of(resource)
 
     async def _scale(self, fleets: Sequence[Fleet]) -> None:
-        demands = await self._demands(sorted({fleet.key.namespace for fleet in fleets}))
+        sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
         for fleet in fleets:
             try:
-                if await scaling.scale(self.scene, self.hands, self.scaling, fleet, demands):
+                if await scaling.scale(self.scene, self.hands, self.scaling, fleet, sight):
                     self.changed([fleet.key])
             except Exception as error:
                 known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
                 (log.warning if known else log.exception)("not_scaled", name=fleet.key.name, error=one_line(error))
 
-    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand] | None:
-        """What is asked for; None if that cannot be known now."""
+    async def _sight(self, namespaces: Sequence[str]) -> Sight | None:
+        """What is asked for in these namespaces, and who is marked; None if that cannot be known now."""
         try:
-            for namespace in await self.scene.database.run(namespaces_behind):
-                await self.scene.writer.write(advance, namespace)
-            found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces)
+            marked: set[Name] = await self.scene.database.run(pools_marked)
+            return Sight(await self._demands(namespaces) if namespaces else {}, marked)
         except OtherInstallation:
             raise
         except Exception as error:  # whatever a row makes of it, what is not known freezes, and ends nothing
             known = isinstance(error, DatabaseError | LeadLost)
             (log.warning if known else log.exception)("demand_not_read", error=one_line(error))
             return None
+
+    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand]:
+        for namespace in await self.scene.database.run(namespaces_behind):
+            await self.scene.writer.write(advance, namespace)
+        if time.monotonic() - self.paced_at > PACED_EVERY:
+            self.paces, self.paced_at = await self.scene.database.run(paces), time.monotonic()
+        found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces, self.paces)
         return found
 
     async def remember(self) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import time
+import uuid
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,11 @@ from e2e.fleets import bound, container_id, pods_of, pool
 from e2e.planes import FULL, ONLY_IN_FULL, Plane
 from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
+from fibflow.store.synced import Name
+from fibflow_operator.deployment import applied_form, fleet_of, seed
+from fibflow_operator.kube import workloads
+from fibflow_operator.kube.api import Api
+from fibflow_operator.world import seen
 
 BACKLOG = {"policy": "Backlog", "minReplicas": 0, "maxReplicas": 4, "targetWaitSeconds": 1, "scaleDownDelaySeconds": 0}
 
@@ -55,6 +62,8 @@ def test_r4_one_enqueue_scales_from_nothing_and_the_task_starts_with_its_pod(sta
     assert record("R4", "zero pods, one enqueue: the Deployment is scaled", scaled, 0.5), scaled
     assert record("R4 start", "zero pods: the task is seen started, after its pod is Ready", begun, 1.0), begun
     assert record("R5", "a worker's container starts: its first claim", claimed, 3.0), claimed
+    said = staffed.cluster.kubectl("get", "events", "-n", staffed.namespace, "-o", "jsonpath={.items[*].reason}").split()
+    assert said.count("WorkersStarting") <= 1  # it grew again and again, and was ready all the while
     told = staffed.get("WorkerPool", "pool")["status"]
     assert told["scaling"]["replicas"] == 0
     assert staffed.condition("WorkerPool", "pool", "ScalingActive")["reason"] == "BacklogDecides"
@@ -126,11 +135,30 @@ def _decided(plane: Plane) -> tuple[str, int]:
     return str(told.get("reason")), int(told.get("wanted", -1))
 
 
+def test_a_scale_that_was_decided_on_an_older_deployment_or_another_is_refused(plane):
+    api = Api(str(plane.kubeconfig))
+    head = {"name": "pool", "namespace": plane.namespace, "uid": "u1", "resourceVersion": "1"}
+    fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": head, "spec": {"app": "a:b", "image": "localhost/none:1"}}))
+    made = workloads.create(api, fleet.deployment, _orphan(seed(fleet)))
+    applied = workloads.apply(api, fleet.deployment, _orphan(applied_form(fleet)))
+    assert not workloads.scale(api, made, 1)
+    assert not workloads.scale(api, replace(applied, uid=str(uuid.uuid4())), 1)
+    assert not workloads.scale(api, replace(applied, name=Name(plane.namespace, "gone-pool")), 1)
+    assert asked(plane) == 0
+    version = partial(plane.cluster.field, ".metadata.resourceVersion", "deployment/pool-pool", namespace=plane.namespace)
+    until(lambda: workloads.scale(api, replace(applied, version=int(version())), 1), 10, "it is scaled as it is now")
+    assert asked(plane) == 1
+
+
+def _orphan(body):
+    """Without an owner that is not there: whose is gone is collected."""
+    return {**body, "metadata": {name: value for name, value in body["metadata"].items() if name != "ownerReferences"}}
+
+
 @ONLY_IN_FULL
 def test_demand_that_returns_takes_the_mark_back(staffed, client, fleet_image):
     started(staffed, fleet_image, scaling={**BACKLOG, "minReplicas": 2, "scaleDownDelaySeconds": 0})
-    until(lambda: len(pods_of(staffed)) == 2, 60, "two pods")
-    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=60)
+    staffed.wait_sql(2, "SELECT count(*) FROM fibflow.worker WHERE status = 'active'", seconds=90)
     staffed.sql("UPDATE fibflow.worker SET draining = true WHERE status = 'active'")
     task_id = client.enqueue("work")
     until(lambda: client.get(task_id).status is Status.COMPLETED, 30, "a worker whose mark was taken back runs it")

@@ -14,7 +14,7 @@ from faults.states import states
 from fibflow.client import Client
 from fibflow.lifecycle import Facts, after_failure, ended
 from fibflow.model import FINAL, NewTask, Options, Outcome
-from fibflow.store import claim, leases, record, settle
+from fibflow.store import claim, leases, record, recovery, settle
 from fibflow.store.database import Database
 from fibflow.store.ending import Ending
 from fibflow.store.tasktypes import Declaration, declare_types
@@ -182,7 +182,7 @@ def _cancel(scene: Scene) -> None:
 def _time_out(scene: Scene) -> None:
     move_clock(scene.database, TIMEOUT + 3)
     sweeper = scene.random.choice([scene.owner, scene.other])
-    must(scene.database.call(leases.time_out_overdue, sweeper) == len(scene.late), "not every attempt was timed out")
+    must(scene.database.call(recovery.time_out_overdue, sweeper) == len(scene.late), "not every attempt was timed out")
     _go_on(scene)
 
 

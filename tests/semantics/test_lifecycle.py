@@ -9,7 +9,7 @@ import pytest
 from fibflow import App, Client, NewTask, Outcome, Status
 from fibflow.errors import IllegalTransition, NotFound
 from fibflow.lifecycle import TARGET, TRANSITIONS, Verb, allowed
-from fibflow.store import leases
+from fibflow.store import recovery
 from fix_semantics import Gate
 
 OPEN = (Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED)
@@ -87,7 +87,7 @@ def by_attempt(hand, verb, row, stale):
 
 def time_out(hand):
     hand.move_clock(100)
-    hand.database.call(leases.time_out_overdue, hand.worker_id)
+    hand.database.call(recovery.time_out_overdue, hand.worker_id)
 
 
 def clear(hand):

@@ -5,7 +5,7 @@ import pytest
 from fibflow import Status, child
 from fibflow.errors import LeaseLost
 from fibflow.model import INTERRUPTION_BUDGET
-from fibflow.store import leases
+from fibflow.store import leases, recovery
 from fibflow_worker.runtime import Settings
 from fix_semantics import Gate, serving, until
 
@@ -147,7 +147,7 @@ def test_without_recovery_lost_rows_wait_for_their_deadline(workplace):
     assert (workplace.client.get(row.id).status, workplace.client.get(row.id).worker_id) == (Status.RUNNING, dead)
     assert [type(refusal) for refusal in workplace.settled(dead, row)] == [LeaseLost]
     workplace.move_clock(63)
-    assert workplace.database.call(leases.time_out_overdue, reaper) == 1
+    assert workplace.database.call(recovery.time_out_overdue, reaper) == 1
     task = workplace.client.get(row.id)
     assert (task.status, task.last_outcome, task.failures) == (Status.PENDING, "timeout", 1)
 

@@ -11,7 +11,7 @@ from fibflow.client import Client
 from fibflow.errors import IllegalTransition, LeaseLost, UnknownTaskType, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_release, ended
 from fibflow.model import NewTask, Options, Outcome, Status
-from fibflow.store import claim, control, leases, outlook, record, settle, stale
+from fibflow.store import claim, control, leases, outlook, record, recovery, settle, stale
 from fibflow.store.database import Database, Session, read
 from fibflow.store.ending import Ending
 from fibflow.store.tables import task
@@ -155,13 +155,22 @@ def test_a_lease_that_ran_out_may_be_renewed_until_somebody_reaps_it(engine):
     assert engine.settle(worker, row) == []
 
 
+def test_a_worker_does_not_reap_itself_and_leaves_to_the_living_what_they_run(engine):
+    worker, other = engine.worker("pod-1", lease=10), engine.worker("pod-2", lease=600)
+    row, others = engine.running(worker), engine.running(other)
+    move_clock(engine.database, 11)
+    assert engine.call(leases.reap, worker) == []
+    assert engine.call(recovery.recover, worker) == 0
+    assert [engine.status(each.id) for each in (row, others)] == [Status.RUNNING] * 2
+
+
 def test_an_attempt_past_its_deadline_is_settled_by_anybody(engine):
     worker, other = engine.worker("pod-1", lease=600), engine.worker("pod-2", lease=600)
     row = engine.running(worker)
     move_clock(engine.database, 61)
-    assert engine.call(leases.time_out_overdue, other) == 0
+    assert engine.call(recovery.time_out_overdue, other) == 0
     move_clock(engine.database, 63)
-    assert engine.call(leases.time_out_overdue, other) == 1
+    assert engine.call(recovery.time_out_overdue, other) == 1
     assert engine.client.get(row.id).last_outcome is Outcome.TIMEOUT
 
 
@@ -175,7 +184,7 @@ CAUSES = {
         engine.claim(row.worker),
     ),
     "reaped": lambda engine, row: lapse(engine, LEASE + 1, leases.reap),
-    "timed out": lambda engine, row: lapse(engine, 63, leases.time_out_overdue),
+    "timed out": lambda engine, row: lapse(engine, 63, recovery.time_out_overdue),
 }
 LEASE = 600
 
@@ -325,16 +334,18 @@ def test_a_verb_that_the_status_forbids_names_both_statuses(engine):
 def test_the_right_fence_in_the_hands_of_another_worker_is_refused(engine):
     owner, other = engine.worker("pod-1"), engine.worker("pod-2")
     row = engine.running(owner)
-    assert [type(refusal) for refusal in engine.settle(other, row)] == [LeaseLost]
-    assert engine.status(row.id) is Status.RUNNING
+    assert {type(refusal) for write in _late(engine, other, row) for refusal in write()} == {LeaseLost}
+    assert engine.stale() == 8
+    assert (engine.status(row.id), engine.client.tasks().total) == (Status.RUNNING, 1)
 
 
 def test_a_superseded_worker_may_not_write_even_while_nobody_takes_its_work_back(engine):
     old = engine.worker()
     row = engine.running(old)
     engine.call(leases.register, pod_id="pod-0", host="host", pid=2, slots=10, lease=30.0, recover=False)
-    assert [type(refusal) for refusal in engine.settle(old, row)] == [LeaseLost]
-    assert engine.status(row.id) is Status.RUNNING
+    assert {type(refusal) for write in _late(engine, old, row) for refusal in write()} == {LeaseLost}
+    assert engine.stale() == 8
+    assert (engine.status(row.id), engine.client.tasks().total) == (Status.RUNNING, 1)
 
 
 def test_a_superseded_process_waits_until_no_other_of_its_pod_is_active(engine):
@@ -360,6 +371,29 @@ def test_of_two_registrations_of_a_pod_at_once_the_later_one_supersedes(engine):
         assert second.result() > first
     rows = {row.id: str(row.status) for row in engine.client.workers()}
     assert rows == {first: "superseded", second.result(): "active"}
+
+
+def test_a_claim_waits_for_nobody(engine):
+    if not engine.database.postgresql:
+        pytest.skip("SQLite has one writer at a time")
+    first, second = (engine.client.enqueue("work") for _ in range(2))
+    with engine.database.engine.connect() as holding:
+        holding.execute(sa.select(task.c.id).where(task.c.id == first).with_for_update())
+        assert [row.id for row in engine.claim(engine.worker())] == [second]
+
+
+def test_a_take_over_waits_for_a_claim_under_way_and_takes_back_what_it_took(engine):
+    if not engine.database.postgresql:
+        pytest.skip("SQLite has one writer at a time")
+    old = engine.worker()
+    task_id = engine.client.enqueue("work")
+    with engine.database.engine.connect() as claiming, ThreadPoolExecutor(1) as pool:
+        claim.claim(Session(claiming), old, [claim.Lane(engine.type_id, 1)], 1)
+        new = pool.submit(engine.worker)
+        wait_for_a_lock(engine.database, "%fibflow.worker%")
+        claiming.commit()
+        assert new.result() > old
+    assert engine.status(task_id) is Status.PENDING
 
 
 def parents(engine, worker, count=2):

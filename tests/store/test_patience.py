@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from fibflow.store.database import Database, read, write
 from fibflow.store.repeats import Transient
 from fibflow.store.tables import worker
 from fibflow_worker.settings import Settings
+from fix_database import wait_for_a_lock
 
 
 @pytest.fixture
@@ -77,6 +79,30 @@ def test_repeats_end_by_time_and_not_by_number(database_url, way, monkeypatch):
     assert len(tried) == 1
     patient.close()
     hasty.close()
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_deadlock_is_repeated_and_both_get_what_they_want(database, database_url, way):
+    patient = Database(database_url)
+    ids = [database.call(leases.register, pod_id=f"pod-{n}", host="h", pid=1, slots=1, lease=30.0) for n in range(2)]
+    first, second = (sa.select(worker.c.id).where(worker.c.id == id).with_for_update() for id in ids)
+    tried = []
+
+    @write
+    def lock_both(session):
+        tried.append(session.connection.exec_driver_sql("SET LOCAL deadlock_timeout = '2s'"))
+        return [session.connection.execute(row).scalar_one() for row in (second, first)]
+
+    with database.engine.connect() as other, ThreadPoolExecutor(1) as pool:
+        other.exec_driver_sql("SET LOCAL deadlock_timeout = '1h'")
+        other.execute(first)
+        ours = pool.submit(way, patient, lock_both)
+        wait_for_a_lock(database, "%fibflow.worker%")
+        other.execute(second)
+        other.commit()
+        assert (ours.result(), len(tried)) == (ids[::-1], 2)
+    patient.close()
 
 
 @BOTH_WAYS

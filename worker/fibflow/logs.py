@@ -28,7 +28,9 @@ STEPS: list[Processor] = [
 
 def logger(name: str) -> Logger:
     """The logger of a module: `log.info("task_recovered", task_id=7)`."""
-    wrapped: Logger = structlog.wrap_logger(logging.getLogger(name), processors=STEPS, wrapper_class=Logger)
+    wrapped: Logger = structlog.wrap_logger(
+        logging.getLogger(name), processors=STEPS, wrapper_class=Logger, cache_logger_on_first_use=True
+    )
     return wrapped
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from fibflow.errors import DatabaseError, WorkerLost
 from fibflow.logs import logger
 from fibflow.model import SECOND
-from fibflow.store import leases, outlook
+from fibflow.store import leases, outlook, recovery
 from fibflow.store.database import Database
 from fibflow_worker.settings import Settings
 
@@ -82,7 +82,7 @@ class Heartbeat(threading.Thread):
             self._renew(moment)
             self._sweep()
         elif self.earliest() < math.inf:
-            self.database.call(leases.time_out_overdue, self.worker_id)
+            self.database.call(recovery.time_out_overdue, self.worker_id)
 
     def _renew(self, moment: float) -> None:
         paused = self.database.call(leases.renew, self.worker_id)
@@ -92,12 +92,12 @@ class Heartbeat(threading.Thread):
     def _sweep(self) -> None:
         lost = self.database.call(outlook.look_for_lost)
         if lost.overdue:
-            self._told("task_timed_out", self.database.call(leases.time_out_overdue, self.worker_id))
+            self._told("task_timed_out", self.database.call(recovery.time_out_overdue, self.worker_id))
         if lost.expired:
             recover = self.settings.recover_running_tasks
             self._told("worker_reaped", len(self.database.call(leases.reap, self.worker_id, recover=recover)))
         if lost.orphaned and self.settings.recover_running_tasks:
-            self.database.call(leases.recover, self.worker_id)
+            self.database.call(recovery.recover, self.worker_id)
 
     def _told(self, event: str, count: int) -> None:
         if count:

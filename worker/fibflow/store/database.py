@@ -33,12 +33,11 @@ from sqlalchemy.util import greenlet_spawn
 from tenacity import AsyncRetrying, Retrying
 
 from fibflow import encoding
-from fibflow.errors import DatabaseUnavailable, OutcomeUnknown, SchemaMismatch
-from fibflow.metrics import DATABASE_ERRORS
+from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import parse_url
 from fibflow.store.clock import Clock
 from fibflow.store.engines import SINGLE, postgresql_arguments, sqlite_engine
-from fibflow.store.explaining import FAULTS, explained
+from fibflow.store.explaining import FAULTS, counted, explained
 from fibflow.store.repeats import Transient, limited, until
 from fibflow.store.session import PRIORITY_STEP, Mode, Session, Verb, Wakes, mode_of, read, statement, write
 
@@ -218,8 +217,8 @@ class Database:
                 committing = mode is not Mode.READ
                 connection.commit()
         except FAULTS as error:
-            raise _counted(explained(error, committing, self.url)) from error
-        _tell(session)
+            raise counted(explained(error, committing, self.url)) from error
+        session.tell()
         return result
 
     def _session(self, connection: sa.Connection) -> Session:
@@ -246,22 +245,3 @@ class Database:
 
 CONNECTED = ("engine", "_autocommit", "async_engine", "_async_autocommit", "_threads")
 """What a Database makes when it is first used."""
-
-
-def _tell(session: Session) -> None:
-    """What was kept until the transaction was committed."""
-    for call in session.later:
-        call()
-
-
-KINDS = {
-    Transient: "contention",
-    DatabaseUnavailable: "unavailable",
-    OutcomeUnknown: "unknown",
-    SchemaMismatch: "schema",
-}
-
-
-def _counted(error: Exception) -> Exception:
-    DATABASE_ERRORS.labels(KINDS.get(type(error), "refused")).inc()
-    return error

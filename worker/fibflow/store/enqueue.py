@@ -1,7 +1,6 @@
 """Enqueue: one task or many, all or nothing, at most one statement for each run of tasks that are alike.
 
-The statement resolves what a task inherits (its own options, the type's, its parent's; NULL means the default) and, on
-PostgreSQL, tells idle workers in the same breath. A type that does not exist inserts nothing.
+What is said of a task is checked here; the statement is insertion.py's. A type that does not exist inserts nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,12 +15,13 @@ import sqlalchemy as sa
 from fibflow import encoding
 from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
 from fibflow.logs import logger
-from fibflow.model import DEFAULT_PRIORITY, NewTask, Options, TaskId
-from fibflow.store.batch import rows, values
-from fibflow.store.clock import from_datetime, micros, now
+from fibflow.model import NewTask, Options, TaskId
+from fibflow.store import insertion
+from fibflow.store.batch import values
+from fibflow.store.clock import from_datetime, micros
 from fibflow.store.database import Session, statement, write
-from fibflow.store.notices import CHANNEL, WAKE_INTERVAL
-from fibflow.store.tables import task, task_type
+from fibflow.store.notices import WAKE_INTERVAL
+from fibflow.store.tables import task_type
 from fibflow.store.tasktypes import option_columns
 
 log = logger(__name__)
@@ -130,29 +129,22 @@ def _insert(
     parentage: Parentage | None,
     tickage: Tickage | None,
 ) -> list[TaskId]:
-    own = option_columns(alike.options)
-    inherited = option_columns(parentage.options if parentage else Options())
-    parameters: dict[str, Any] = {
-        "namespace": session.namespace,
-        "type": alike.type,
-        "tag": alike.tag,
-        "delay": alike.delay,
-        "run_at": alike.run_at,
-        "step": session.priority_step,
-        "wake": _may_wake(session, hash(alike.type)),
-        **own,
-        **{f"parent_{name}": value for name, value in inherited.items()},
-        "parent_id": parentage.parent_id if parentage else None,
-        "root_id": parentage.root_id if parentage else None,
-        "generation": parentage.generation if parentage else None,
-        "cron_id": tickage.cron_id if tickage else None,
-        "tick": tickage.tick if tickage else None,
-    }
-    found = _execute(session, parameters, payloads)
+    found = _execute(session, alike.type, _said(alike, parentage, tickage), payloads)
     if not found:
         raise _no_type(session, alike.type)
     session.after(log.debug, "task_created", type=alike.type, tasks=len(found), first=found[0])
     return sorted(found)
+
+
+def _said(alike: _Alike, parentage: Parentage | None, tickage: Tickage | None) -> dict[str, Any]:
+    """What is said of the tasks, by the names of the statement's parameters; what they leave open is not in it."""
+    said = {"tag": alike.tag, "delay": alike.delay, "run_at": alike.run_at, **option_columns(alike.options)}
+    if parentage:
+        said |= {"parent_id": parentage.parent_id, "root_id": parentage.root_id, "generation": parentage.generation}
+        said |= {f"parent_{name}": value for name, value in option_columns(parentage.options).items()}
+    if tickage:
+        said |= {"cron_id": tickage.cron_id, "tick": tickage.tick}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _no_type(session: Session, name: str) -> UnknownTaskType:
@@ -162,11 +154,13 @@ def _no_type(session: Session, name: str) -> UnknownTaskType:
     return (TaskTypeDraining if draining else UnknownTaskType)(name, session.namespace)
 
 
-def _execute(session: Session, parameters: dict[str, Any], payloads: Sequence[str]) -> Sequence[TaskId]:
-    single = len(payloads) == 1
-    insert = _insert_one(session.postgresql) if single else _insert_many(session.postgresql)
-    given = parameters | ({"payload": payloads[0]} if single else values(session, "p", {"payload": payloads}))
+def _execute(session: Session, type: str, said: dict[str, Any], payloads: Sequence[str]) -> Sequence[TaskId]:
+    one = len(payloads) == 1
+    insert = (insertion.of_one if one else insertion.of_many)(session.postgresql, frozenset(said))
+    given = said | {"namespace": session.namespace, "type": type, "step": session.priority_step}
+    given |= {"payload": payloads[0]} if one else values(session, "p", {"payload": payloads})
     if session.postgresql:
+        given["wake"] = _may_wake(session, hash(type))
         return [id for id, _ in session.fetch(insert, given)]
     return session.connection.execute(insert, given).scalars().all()
 
@@ -178,81 +172,3 @@ def _may_wake(session: Session, key: int) -> bool:
         return False
     session.wakes.last[key] = moment
     return True
-
-
-@cache
-def _insert_one(postgresql: bool) -> Any:
-    """INSERT … SELECT of one task: without a list, an order and a CTE it costs a tenth less than of a list of one."""
-    kind, when = _type().subquery("type"), _when().subquery("moment")
-    columns = _columns(kind, when, _parameter("payload"))
-    added = _added(columns, sa.select(*columns.values()).select_from(kind.join(when, sa.true())))
-    return added.returning(_told(task.c.type_id)) if postgresql else added
-
-
-@cache
-def _insert_many(postgresql: bool) -> Any:
-    """INSERT … SELECT of tasks that are alike, in the order given; the workers are told once."""
-    given = rows(postgresql, "p", {"payload": sa.Text()})
-    kind, when = _type().cte("type"), _when().cte("moment")
-    columns = _columns(kind, when, given.c.payload)
-    everything = given.join(kind, sa.true()).join(when, sa.true())
-    added = _added(columns, sa.select(*columns.values()).select_from(everything).order_by(given.c.ord))
-    return _and_wake(added, kind) if postgresql else added
-
-
-def _added(columns: dict[str, sa.ColumnElement[Any]], source: sa.Select[Any]) -> Any:
-    return sa.insert(task).from_select(list(columns), source).returning(task.c.id)
-
-
-def _columns(kind: sa.FromClause, when: sa.FromClause, payload: sa.ColumnElement[Any]) -> dict[str, sa.ColumnElement[Any]]:
-    chosen = {name: _inherited(kind, name) for name in INHERITED}
-    priority = sa.func.coalesce(chosen["priority"], DEFAULT_PRIORITY)
-    return {
-        "type_id": kind.c.id,
-        "state": sa.case((when.c.run_at <= when.c.now, "ready"), else_="scheduled"),
-        "order_key": when.c.run_at - priority * sa.bindparam("step", type_=sa.BigInteger),
-        **chosen,
-        "priority": priority,
-        "run_at": when.c.run_at,
-        "created_at": when.c.now,
-        "payload": payload,
-        **{name: _parameter(name) for name in ("tag", "parent_id", "root_id", "generation", "cron_id", "tick")},
-    }
-
-
-INHERITED = ("timeout", "max_attempts", "backoff", "backoff_factor", "max_backoff", "priority")
-
-
-def _parameter(name: str, column: str | None = None) -> sa.BindParameter[Any]:
-    return sa.bindparam(name, type_=task.c[column or name].type)
-
-
-def _type() -> sa.Select[Any]:
-    named = sa.and_(task_type.c.namespace == sa.bindparam("namespace"), task_type.c.name == sa.bindparam("type"))
-    named = sa.and_(named, ~task_type.c.draining)
-    return sa.select(task_type.c.id, *(task_type.c[name] for name in INHERITED)).where(named)
-
-
-def _when() -> sa.Select[Any]:
-    """The moment of the statement, and when the tasks are due."""
-    moment = sa.select(now().label("now")).subquery("clock")
-    delay = sa.func.coalesce(sa.bindparam("delay", type_=sa.BigInteger), 0)
-    run_at = sa.func.coalesce(_parameter("run_at"), moment.c.now + delay)
-    return sa.select(moment.c.now, run_at.label("run_at"))
-
-
-def _inherited(kind: sa.FromClause, name: str) -> sa.ColumnElement[Any]:
-    return sa.func.coalesce(_parameter(name), kind.c[name], _parameter(f"parent_{name}", name))
-
-
-def _and_wake(added: Any, kind: sa.FromClause) -> sa.Select[Any]:
-    """The same INSERT, which also tells the workers, once, when the transaction commits."""
-    inserted = added.cte("added")
-    once = sa.select(_told(sa.select(kind.c.id).scalar_subquery())).scalar_subquery()
-    return sa.select(inserted.c.id, once)
-
-
-def _told(type_id: sa.ColumnElement[int]) -> sa.ColumnElement[Any]:
-    """The workers are told of a type, if this process may tell of it now."""
-    told = sa.func.pg_notify(CHANNEL, sa.cast(type_id, sa.Text))
-    return sa.case((sa.bindparam("wake", type_=sa.Boolean), told))

@@ -1,4 +1,4 @@
-"""What a driver's error means for the caller: to be repeated, unknown, not there, refused, or as it is. Pure."""
+"""What a driver's error means for the caller: to be repeated, unknown, not there, refused, or as it is; and a count of each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fibflow.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown, SchemaMismatch
+from fibflow.metrics import DATABASE_ERRORS
 from fibflow.store.address import shown
 from fibflow.store.repeats import Transient
 
@@ -37,6 +38,20 @@ def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:
     if error.connection_invalidated or isinstance(error, OperationalError):
         return DatabaseUnavailable(f"{shown(url)} is not available: {_line(text)}")
     return DatabaseError(f"{shown(url)} refused: {_line(text)}")
+
+
+KINDS = {
+    Transient: "contention",
+    DatabaseUnavailable: "unavailable",
+    OutcomeUnknown: "unknown",
+    SchemaMismatch: "schema",
+}
+
+
+def counted(error: Exception) -> Exception:
+    """The same error, counted by its kind in `fibflow_database_errors_total`."""
+    DATABASE_ERRORS.labels(KINDS.get(type(error), "refused")).inc()
+    return error
 
 
 def _line(text: str) -> str:

@@ -4,14 +4,12 @@ Protocol. A worker registers under a new id; in the same transaction every other
 (namespace, pod_id) is superseded, every worker whose lease ran out is reaped, and what they ran is taken back. A pod
 that is gone registers no more (fencing.py). A worker renews by one update of its own row. A lease that ran out may be
 renewed until somebody reaps it: ownership ends when another takes it, not by a clock. Reaping is compare-and-set on the
-worker's row (locked FOR UPDATE, which a claim's and a settle's KEY SHARE excludes), then takes back by predicate: running
-rows whose owner is not active. Every sweep repeats that, so nothing depends on one of them, and it waits for no lock of
-others: what they hold is left to the next.
+worker's row (locked FOR UPDATE, which a claim's and a settle's KEY SHARE excludes); what becomes of the tasks that it ran
+is the story of recovery.py.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,27 +18,16 @@ import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.errors import NotFound, WorkerLost
-from fibflow.lifecycle import Facts, after_failure, after_interruption
 from fibflow.logs import logger
-from fibflow.metrics import LOST_WORKERS, OVERDUE, RECOVERIES
-from fibflow.model import Outcome, Status
-from fibflow.store.clock import micros, now, seconds
+from fibflow.metrics import LOST_WORKERS
+from fibflow.store.clock import micros, now
 from fibflow.store.database import Session, statement, write
-from fibflow.store.ending import Ending, Row
 from fibflow.store.fencing import refuse_fenced
-from fibflow.store.held import unheld
-from fibflow.store.notes import ENDS, Note
-from fibflow.store.outlook import GRACE
 from fibflow.store.pausing import Pausable, set_paused
-from fibflow.store.settle import end_attempts
-from fibflow.store.tables import task, worker
+from fibflow.store.recovery import OPERATOR, SWEPT, take_back
+from fibflow.store.tables import worker
 
 log = logger(__name__)
-
-SWEPT = 1000
-"""Tasks that one sweep takes back at the most."""
-OPERATOR = 0
-"""Who takes back where no worker does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +60,39 @@ def register(
     A process that was superseded itself passes `supersede=False`: WorkerLost as long as another of its pod holds a lease.
     Raises PodFenced for a pod that is gone.
     """
-    encoding.optional_text(pod_id, "pod_id", longest=253)
-    encoding.number(slots, "slots", 1, 100_000, whole=True)
-    encoding.number(lease, "lease", 0.1, 3600)
-    for name in ("pod_uid", "pool"):
-        encoding.optional_text(getattr(origin, name), name, longest=253)
+    _check(pod_id, slots, lease, origin)
     if origin.pod_uid is not None:
         refuse_fenced(session, origin.pod_uid)
     moment = session.now()
     ended = _make_room(session, pod_id, moment, supersede)
     row = {
-        "namespace": session.namespace,
-        "pod_id": pod_id,
-        "host": host,
-        "pid": pid,
-        "slots": slots,
-        "pod_uid": origin.pod_uid,
-        "pool": origin.pool,
-        "process_started_at": origin.process_started_at,
-        "heartbeat": micros(origin.heartbeat),
-        "handlers": encoding.encode(sorted(origin.handlers), "handlers"),
-        "status": "active",
-        "lease": micros(lease),
-        "registered_at": moment,
-        "renewed_at": moment,
-        "expires_at": moment + (micros(lease) or 0),
+        **{"namespace": session.namespace, "pod_id": pod_id, "host": host, "pid": pid, "slots": slots, "lease": micros(lease)},
+        **_stored(origin),
+        **{"status": "active", "registered_at": moment, "renewed_at": moment, "expires_at": moment + (micros(lease) or 0)},
     }
     worker_id: int = session.connection.execute(sa.insert(worker).returning(worker.c.id), row).scalar_one()
     session.connection.execute(sa.update(worker).where(worker.c.id.in_(ended)).values(ended_by=worker_id))
     if recover:
         take_back(session, worker_id)
     return worker_id
+
+
+def _check(pod_id: str | None, slots: int, lease: float, origin: Origin) -> None:
+    encoding.optional_text(pod_id, "pod_id", longest=253)
+    encoding.number(slots, "slots", 1, 100_000, whole=True)
+    encoding.number(lease, "lease", 0.1, 3600)
+    for name in ("pod_uid", "pool"):
+        encoding.optional_text(getattr(origin, name), name, longest=253)
+
+
+def _stored(origin: Origin) -> dict[str, Any]:
+    return {
+        "pod_uid": origin.pod_uid,
+        "pool": origin.pool,
+        "process_started_at": origin.process_started_at,
+        "heartbeat": micros(origin.heartbeat),
+        "handlers": encoding.encode(sorted(origin.handlers), "handlers"),
+    }
 
 
 def _make_room(session: Session, pod_id: str | None, moment: int, supersede: bool) -> list[int]:
@@ -200,82 +189,3 @@ def reap_those(session: Session, which: sa.ColumnElement[bool]) -> list[int]:
     while ids and take_back(session, OPERATOR) == SWEPT:
         continue
     return ids
-
-
-@write
-def recover(session: Session, by: int) -> int:
-    """The sweep: take back what workers run that are not active any more; how many tasks."""
-    return take_back(session, by)
-
-
-def take_back(session: Session, by: int) -> int:
-    """Give running tasks whose owner is not active back to be claimed, at the stage they were in; how many."""
-    query = (
-        sa.select(task, worker.c.pod_id.label("lost_pod"), worker.c.status.label("cause"))
-        .join(worker, worker.c.id == task.c.worker_id)
-        .where(task.c.state == sa.text("'running'"), worker.c.status != "active")
-        .order_by(task.c.id.desc())
-        .limit(SWEPT)
-        .with_for_update(of=task, skip_locked=True)
-    )
-    rows = session.connection.execute(query).mappings().all()
-    pod = session.connection.execute(sa.select(worker.c.pod_id).where(worker.c.id == by)).scalar()
-    back = end_attempts(session, unheld(session, [_lost(row, by, pod) for row in rows]))
-    for cause, count in Counter(row["cause"] for row in rows if (row["id"], row["attempt"]) in back).items():
-        session.after(RECOVERIES.labels(cause).inc, count)
-    for task_id, fence in sorted(back):
-        session.after(log.info, "task_recovered", task_id=task_id, attempt=fence, by=by)
-    return len(back)
-
-
-def _lost(row: Row, by: int, pod: str | None) -> Ending:
-    metadata = {
-        "lost_worker": row["worker_id"],
-        "lost_pod": row["lost_pod"],
-        "recovered_by": by,
-        "recovered_by_pod": pod,
-        "cause": row["cause"],
-    }
-    after = after_interruption(facts_of(row))
-    rescuer = f"worker {by}" if by != OPERATOR else "the operator"
-    error = f"its worker {row['worker_id']} was {row['cause']}; {rescuer} took it back"
-    if after.status is not Status.PENDING:
-        error = f"the interruption budget is used up: {error}"
-    note = Note("task_recovered", ENDS, message=error, metadata=encoding.metadata(metadata), worker_id=by)
-    return _ending(row, Outcome.INTERRUPTED, after=after, error=error, ended_by=by, notes=(note,))
-
-
-def _ending(row: Row, outcome: Outcome, *, after: Any, error: str | None, ended_by: int, notes: Any = ()) -> Ending:
-    return Ending(row["id"], row["attempt"], row["worker_id"], outcome, after, error=error, ended_by=ended_by, notes=notes)
-
-
-def facts_of(row: Row) -> Facts:
-    """What decides the future of the task in this row."""
-    return Facts(
-        failures=row["failures"],
-        interruptions=row["interruptions"],
-        max_attempts=row["max_attempts"],
-        backoff=seconds(row["backoff"]),
-        backoff_factor=row["backoff_factor"],
-        max_backoff=seconds(row["max_backoff"]),
-    )
-
-
-@write
-def time_out_overdue(session: Session, by: int) -> int:
-    """Settle the attempts that are past their deadline and its grace, whoever runs them; how many."""
-    query = (
-        sa.select(task)
-        .where(task.c.state == sa.text("'running'"), task.c.deadline_at <= session.now() - GRACE)
-        .order_by(task.c.id.desc())
-        .limit(SWEPT)
-        .with_for_update(skip_locked=True)
-    )
-    rows = session.connection.execute(query).mappings().all()
-    error = "timed out: its worker did not settle it in time"
-    endings = [_ending(row, Outcome.TIMEOUT, after=after_failure(facts_of(row)), error=error, ended_by=by) for row in rows]
-    late = end_attempts(session, unheld(session, endings))
-    session.after(OVERDUE.inc, len(late))
-    for task_id, fence in sorted(late):
-        session.after(log.info, "task_timed_out", task_id=task_id, attempt=fence, by=by, error=error)
-    return len(late)

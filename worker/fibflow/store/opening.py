@@ -6,6 +6,7 @@ open. On SQLite our transactions still queue by BEGIN IMMEDIATE and read our clo
 
 from __future__ import annotations
 
+import copy
 import os
 from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
@@ -56,6 +57,7 @@ class Borrowed(Database):
     def __init__(self, engine: sa.Engine | AsyncEngine, namespace: str) -> None:
         super().__init__(engine.url.render_as_string(hide_password=False), namespace=namespace)
         self._awaits = isinstance(engine, AsyncEngine)
+        self._own = self._awaits
         if self.postgresql and engine.driver != "psycopg":
             raise InvalidInput("database", engine, "has another driver; write postgresql+psycopg://USER@HOST/NAME")
         if isinstance(engine, AsyncEngine):
@@ -68,9 +70,18 @@ class Borrowed(Database):
         else:
             self.engine = self._autocommit = _with_our_transactions(engine, self.clock)
 
-    def apart(self, **limits: Any) -> Self:
-        """There are no connections but the engine's, and its maker has limited them."""
-        return self
+    def apart(self, *, pool_size: int | None = None, **limits: Any) -> Self:
+        """The engine's connections, which its maker has limited; or so many of their own, made as the engine makes them."""
+        if pool_size is None or not self.postgresql:
+            return self
+        if self._awaits:
+            return super().apart(pool_size=pool_size, **limits)
+        other = copy.copy(self)
+        vars(other).pop("_threads", None)
+        other.engine = sa.create_engine(self.engine.url, pool=self.engine.pool.recreate())
+        other._autocommit = other.engine.execution_options(isolation_level="AUTOCOMMIT")
+        other._own = True
+        return other
 
     async def run(self, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a verb without blocking the event loop: in a thread, unless the engine is async."""
@@ -83,8 +94,8 @@ class Borrowed(Database):
         return await (super().once if self._awaits else self.run)(verb, *args, **kwargs)
 
     def close(self) -> None:
-        """Its maker closes the engine; beside an async one there may be one of our own for threads."""
-        if self._awaits:
+        """Its maker closes the engine; beside it there may be one of our own."""
+        if self._own:
             super().close()
         else:
             self._leave_threads()

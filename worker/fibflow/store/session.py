@@ -45,6 +45,11 @@ class Session:
         """Do this when the transaction is committed: count, or tell. What was rolled back is not told."""
         self.later.append(partial(call, *args, **kwargs))
 
+    def tell(self) -> None:
+        """Do what was kept until the transaction was committed."""
+        for call in self.later:
+            call()
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What fails within is undone, and not told either."""

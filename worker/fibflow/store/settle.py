@@ -125,12 +125,8 @@ def _locked(session: Session, endings: Sequence[Ending]) -> dict[int, Row]:
 
 
 def _is_owner(row: Row | None, ending: Ending) -> bool:
-    return (
-        row is not None
-        and row["state"] == "running"
-        and row["worker_id"] == ending.worker_id
-        and row["attempt"] == ending.fence
-    )
+    """Only what runs has a worker, says a CHECK."""
+    return row is not None and row["worker_id"] == ending.worker_id and row["attempt"] == ending.fence
 
 
 Found = Sequence[tuple[Ending, Row]]
