@@ -61,7 +61,8 @@ async def tell(scene: Scene, teller: Teller, key: Key, report: Report) -> bool:
         return False
     now_is = await teller.write_status(resource, status)
     if now_is is not None:
-        scene.world.see(now_is)
+        if now_is.generation == resource.generation:  # another spec is to be news when it is told
+            scene.world.see(now_is)
         await _tell_changes(teller, resource, report.findings)
     return True
 
