@@ -30,10 +30,11 @@ from fibflow_operator.observed import OBSERVED
 from fibflow_operator.plan import Standing
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, rows
-from fibflow_operator.reconcile.pods import Pods
 from fibflow_operator.reconcile.report import Teller
 from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.reconcile.ward import Pods
 from fibflow_operator.reconcile.workers import Hands
+from fibflow_operator.sizing import Sizing
 from fibflow_operator.tending import Tending
 from fibflow_operator.world import Key, Kind, Resource, World
 from fibflow_operator.writing import Writer
@@ -97,10 +98,12 @@ class Leading:
     hearing: Hearing = field(default_factory=Hearing)
     scene: Scene = field(init=False)
     tending: Tending = field(init=False)
+    sizing: Sizing = field(init=False)
 
     def __post_init__(self) -> None:
         self.scene = Scene(self.world, self.writer)
-        self.tending = Tending(self.scene, self.cluster, self.reports.add)
+        self.sizing = Sizing(self.scene, self.cluster, self.reports.add)
+        self.tending = Tending(self.scene, self.cluster, self.reports.add, told=self.sizing.told)
         for stage, queue in self._queues.items():
             QUEUED.labels(stage).set_function(queue.__len__)
             LYING.labels(stage).set_function(partial(getattr, queue, "oldest"))
@@ -122,8 +125,8 @@ class Leading:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.tending.tend_pods())
             group.create_task(self.tending.tend_workers())
-            group.create_task(self.tending.scale())
-            group.create_task(Listener(self.writer.database.url, CHANNEL, self.tending.heard).run())
+            group.create_task(self.sizing.run())
+            group.create_task(Listener(self.writer.database.url, CHANNEL, self.sizing.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
             group.create_task(_repeated(self.look, self.periods.look))
             group.create_task(_repeated(self.examine, self.periods.health))

@@ -94,7 +94,7 @@ class ThroughApi:
 
 
 @dataclass(slots=True)
-class Told:
+class Relay:
     """Hands on what a thread tells of Deployments or pods to the event loop."""
 
     loop: asyncio.AbstractEventLoop
@@ -190,11 +190,11 @@ class Operator:
 
     def _followings(self, tending: Tending, loop: asyncio.AbstractEventLoop) -> Iterator[Following]:
         for namespace in self._settings.namespaces or (None,):
-            deployments = Told(loop, tending.see_deployments, tending.see_deployment, namespace)
+            deployments = Relay(loop, tending.see_deployments, tending.see_deployment, namespace)
             yield Following(self._api, workloads.deployments(namespace), POOL, deployments)
-            budgets = Told(loop, tending.see_budgets, tending.see_budget, namespace)
+            budgets = Relay(loop, tending.see_budgets, tending.see_budget, namespace)
             yield Following(self._api, workloads.budgets(namespace), POOL, budgets)
-            pods = Told(loop, tending.see_pods, tending.see_pod, namespace)
+            pods = Relay(loop, tending.see_pods, tending.see_pod, namespace)
             yield Following(self._api, workloads.pods(namespace), POOL, pods)
 
     def _complaints(self) -> list[str]:

@@ -1,51 +1,39 @@
 """Tending: what a leader does about workers, in two queues: `workers`, by resource, and `pods`, by uid.
 
 They are filled by what is told of Deployments and pods, and by the rows that were settled. Pods come first: their tasks
-wait. Whatever fails is put back with a wait. What is done is the business of reconcile/workers.py and reconcile/pods.py.
+wait. Whatever fails is put back with a wait. What is done is the business of reconcile/workers.py and reconcile/ward.py;
+how many workers there are is that of `sizing`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
+from fibflow.errors import DatabaseError, LeadLost, one_line
 from fibflow.logs import logger
-from fibflow.store.demand import Demand, Pace, advance, demands, namespaces_behind, paces
-from fibflow.store.draining import pools_marked
 from fibflow.store.lost_pods import PodRow
-from fibflow.store.synced import Name
-from fibflow_operator.deployment import Fleet, fleet_of
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.names import deployment_of, of_deployment, of_pool
 from fibflow_operator.pods import Pod, pod
 from fibflow_operator.queue import Queue
-from fibflow_operator.reconcile import pods, scaling, workers
-from fibflow_operator.reconcile.pods import Pods, Ward
-from fibflow_operator.reconcile.scaling import Scaling, Sight
+from fibflow_operator.reconcile import workers
 from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.reconcile.ward import Pods, Ward, attend, leaseholders, unlisted
 from fibflow_operator.reconcile.workers import Hands
 from fibflow_operator.world import Key, Kind
-from fibflow_operator.yard import P, Places, budget, deployment
+from fibflow_operator.yard import Deployment, P, Places, budget, deployment
 
 log = logger(__name__)
 WORKERS_AT_ONCE = 16
 PODS_AT_ONCE = 64
 SOON = 0.5
 """Seconds until a pod that leaves or is silent is looked at again."""
-SCALE_EVERY, SCALE_AT_MOST = 1.0, 0.1
-"""Seconds between two decisions while nothing is heard, and at the least."""
-PACED_EVERY = 5.0
-"""Seconds for which it is known what comes in and how long it takes."""
-SHARE = 4
-"""Times as long as a look took nobody looks again."""
 LATER = 10.0
 """Seconds, at least, until a Deployment is tried again that was refused."""
 
@@ -64,10 +52,8 @@ class Tending:
     workers: Queue[Key] = field(default_factory=Queue)
     pods: Queue[str] = field(default_factory=Queue)
     ward: Ward = field(default_factory=Ward)
-    work: asyncio.Event = field(default_factory=asyncio.Event)
-    scaling: Scaling = field(default_factory=Scaling)
-    paces: Mapping[int, Pace] = field(default_factory=dict)
-    paced_at: float = -math.inf
+    told: Callable[[Deployment | None], None] = lambda seen: None
+    """Is told what Deployment was seen, None for that workers were tended: how many there are may be wrong now."""
     holders: deque[tuple[float, set[PodRow]]] = field(default_factory=partial(deque, maxlen=60))
     """Who held a lease, and when that had been read (monotonic seconds): who held one before a list was begun, and is not
     in it, has gone without being seen to. The first is read before anything is followed."""
@@ -78,8 +64,7 @@ class Tending:
         """An event came."""
         seen = deployment(raw)
         self.scene.yard.deployments.see(seen, type_ == "DELETED")
-        if self.scaling.acts.outdated(seen):
-            self.work.set()
+        self.told(seen)
         self._touched([of_deployment(seen.name)])
 
     def see_deployments(
@@ -121,7 +106,7 @@ class Tending:
         self._attend([each for each in seen if self.scene.yard.see_pod(each)])
         self._attend(self.scene.yard.missing(namespace, version, listed), lost=True)
         before = next((held for read, held in reversed(self.holders) if read < begun), set())
-        unseen = pods.unlisted(before, namespace, listed)
+        unseen = unlisted(before, namespace, listed)
         self.ward.lost |= {uid: name for uid, name in unseen.items() if uid not in self.ward.fenced}
         self.pods.add(unseen)
 
@@ -167,7 +152,7 @@ class Tending:
         else:
             self.workers.done(key) if done else self.workers.failed(key, LATER)
             self.changed([key])
-            self.work.set()
+            self.told(None)
 
     async def tend_pods(self) -> None:
         """Work on pods until cancelled."""
@@ -177,7 +162,7 @@ class Tending:
 
     async def _attend_one(self, uid: str) -> None:
         try:
-            again = await pods.attend(self.scene, self.hands, self.ward, uid)
+            again = await attend(self.scene, self.hands, self.ward, uid)
         except Exception as error:
             known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
             (log.warning if known else log.exception)("pod_not_attended", pod_uid=uid, error=one_line(error))
@@ -187,61 +172,7 @@ class Tending:
             if again:
                 self.pods.add_after(uid, SOON)
 
-    async def scale(self) -> None:
-        """Scale, every second and whenever there is a reason to look, until cancelled."""
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
-            self.work.clear()
-            fleets = [fleet for key in self.scene.world.staffed() if (fleet := self._scaled(key)) is not None]
-            self.scaling.keep([fleet.place for fleet in fleets])
-            if fleets:
-                begin = time.monotonic()
-                await self._scale(fleets)
-                await asyncio.sleep(max(SCALE_AT_MOST, SHARE * (time.monotonic() - begin)))
-
-    def heard(self, told: str) -> None:
-        """There is new work of some type, or may be."""
-        if not told.startswith("w"):
-            self.work.set()
-
-    def _scaled(self, key: Key) -> Fleet | None:
-        resource, standing = self.scene.world.get(key), self.scene.standings.get(key)
-        if resource is None or standing is None or standing.refusal is not None or key in self.scene.refused:
-            return None
-        return fleet_of(resource)
-
-    async def _scale(self, fleets: Sequence[Fleet]) -> None:
-        sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
-        for fleet in fleets:
-            try:
-                if await scaling.scale(self.scene, self.hands, self.scaling, fleet, sight):
-                    self.changed([fleet.key])
-            except Exception as error:
-                known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
-                (log.warning if known else log.exception)("not_scaled", name=fleet.key.name, error=one_line(error))
-
-    async def _sight(self, namespaces: Sequence[str]) -> Sight | None:
-        """What is asked for in these namespaces, and who is marked; None if that cannot be known now."""
-        try:
-            marked: set[Name] = await self.scene.database.run(pools_marked)
-            return Sight(await self._demands(namespaces) if namespaces else {}, marked)
-        except OtherInstallation:
-            raise
-        except Exception as error:  # whatever a row makes of it, what is not known freezes, and ends nothing
-            known = isinstance(error, DatabaseError | LeadLost)
-            (log.warning if known else log.exception)("demand_not_read", error=one_line(error))
-            return None
-
-    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand]:
-        for namespace in await self.scene.database.run(namespaces_behind):
-            await self.scene.writer.write(advance, namespace)
-        if time.monotonic() - self.paced_at > PACED_EVERY:
-            self.paces, self.paced_at = await self.scene.database.run(paces), time.monotonic()
-        found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces, self.paces)
-        return found
-
     async def remember(self) -> None:
         """Note who holds a lease now. Raises DatabaseError."""
-        held = await pods.leaseholders(self.scene)
+        held = await leaseholders(self.scene)
         self.holders.append((time.monotonic(), held))
