@@ -6,8 +6,8 @@ import runpy
 import pytest
 
 from cluster.waiting import until
-from e2e import releases
-from e2e.planes import resource, task_type
+from e2e import fleets, releases
+from e2e.planes import ONLY_IN_FULL, resource, task_type
 from e2e.releases import CHART, ROOT, Prometheus, Release
 from manifests.test_dashboard import EXPRESSIONS, VARIABLES
 from scraping import families
@@ -119,6 +119,24 @@ def test_the_built_in_database_needs_nothing_else(place):
     place.cluster.apply(json.dumps(task_type("work")), place.namespace)
     place.cluster.wait("condition=Ready", "tasktype/work", namespace=place.namespace)
     place.uninstall()
+
+
+@ONLY_IN_FULL
+def test_helm_4_installs_tests_upgrades_rolls_back_and_uninstalls(place):
+    place.program = "helm4"
+    place.cluster.postgres.sql("CREATE DATABASE by_helm_4")
+    url = place.cluster.postgres.url("by_helm_4")
+    place.cluster.apply(fleets.secret(url), place.namespace)
+    values = {"database": {"existingSecret": "fibflow-database"}, "watchNamespaces": [place.namespace]}
+    place.install(values, CHART, "--force-conflicts")
+    assert "Phase:          Succeeded" in place.helm("test", "my")
+    place.cluster.apply(json.dumps(task_type("work")), place.namespace)
+    place.cluster.wait("condition=Ready", "tasktype/work", namespace=place.namespace)
+    place.install(values | {"operator": {"logLevel": "DEBUG"}}, CHART, "--force-conflicts")
+    place.helm("rollback", "my", "1", "--wait", "--timeout", "120s")
+    assert place.helm("history", "my", "--output", "json").count('"revision"') == 3
+    place.uninstall()
+    assert place.cluster.field(".metadata.name", "tasktype/work", namespace=place.namespace) == "work"
 
 
 def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(place):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import yaml
 
 from e2e import planes
-from manifests.charts import CHART, ROOT, Refused, kinds, one, pods, render, run
+from manifests.charts import CHART, HELMS, ROOT, Refused, kinds, one, pods, render, run
 
 EXISTING = {"database": {"existingSecret": "mine"}}
 BUILT_IN = {"postgresql": {"enabled": True, "password": "drawn once"}}
@@ -85,11 +85,18 @@ def test_every_kubernetes_takes_what_is_rendered(values, kubernetes):
             kubernetes_validate.validate(resource, kubernetes.rpartition(".")[0], strict=True)
 
 
-def test_helm_finds_nothing_to_remark(values, tmp_path):
+@pytest.mark.parametrize("major", HELMS)
+def test_helm_finds_nothing_to_remark(values, major, tmp_path):
     file = tmp_path / "values.json"
     file.write_text(json.dumps(values))
-    said = run("lint", "--strict", str(CHART), "--kube-version", "1.34.0", "--values", str(file))
+    said = run("lint", "--strict", str(CHART), "--kube-version", "1.34.0", "--values", str(file), major=major)
     assert "[WARNING]" not in said and "[ERROR]" not in said
+
+
+def test_helm_4_renders_what_helm_3_does(values):
+    drawn_once = values | {"postgresql": {"password": "drawn once"} | values.get("postgresql", {})}
+    rendered = [render(drawn_once, major=major) for major in HELMS]
+    assert rendered[0] == rendered[1]
 
 
 def test_every_pod_may_run_in_a_namespace_of_restricted_security(values):
@@ -283,9 +290,10 @@ def test_pods_are_spread_over_nodes_by_their_own_labels():
 )
 def test_what_is_wrong_is_refused_by_its_name(values, said):
     given = values if "database" in values else EXISTING | values
-    with pytest.raises(Refused) as refused:
-        render(given)
-    assert said in str(refused.value)
+    for major in HELMS:
+        with pytest.raises(Refused) as refused:
+            render(given, major=major)
+        assert said in str(refused.value)
 
 
 def test_every_value_has_its_line_and_its_bounds():

@@ -67,7 +67,7 @@ def test_prometheus_takes_every_query(tmp_path):
     file = tmp_path / "queries.yaml"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     done = subprocess.run(
-        [programs.watcher("promtool"), "check", "rules", "--lint=none", str(file)], capture_output=True, text=True
+        [programs.apart("promtool"), "check", "rules", "--lint=none", str(file)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
