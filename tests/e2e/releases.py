@@ -16,6 +16,8 @@ from e2e.fleets import PARTS, base
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "fibflow"
+LAST_WORDS = "--- of the namespace:\n"
+"""What Helm said is before that."""
 PROMETHEUS_FILE = 'FROM scratch\nCOPY prometheus /prometheus\nUSER 65534:65534\nENTRYPOINT ["/prometheus"]\n'
 
 
@@ -65,7 +67,7 @@ class Release:
         command = [str(self.cluster.commands / self.program), *arguments, "--namespace", self.namespace]
         done = subprocess.run([*command, "--kubeconfig", str(self.cluster.kubeconfig)], capture_output=True, text=True)
         if done.returncode != 0:
-            words = f"{done.stderr.strip()}\n{done.stdout}\n{self.last_words()}"
+            words = f"{done.stderr.strip()}\n{done.stdout}\n{LAST_WORDS}{self.last_words()}"
             raise RuntimeError(f"{self.program} {' '.join(arguments)}: {words}")
         return done.stdout
 

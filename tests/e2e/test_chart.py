@@ -5,10 +5,13 @@ import runpy
 
 import pytest
 
+from cluster.network import CONTROL
+from cluster.network import DATABASE as DATABASE_PORT
 from cluster.waiting import until
 from e2e import fleets, releases
 from e2e.planes import ONLY_IN_FULL, resource, task_type
 from e2e.releases import CHART, ROOT, Prometheus, Release
+from fibflow.store.migrate import migrate
 from manifests.test_dashboard import EXPRESSIONS, VARIABLES
 from scraping import families
 
@@ -139,14 +142,60 @@ def test_helm_4_installs_tests_upgrades_rolls_back_and_uninstalls(place):
     assert place.cluster.field(".metadata.name", "tasktype/work", namespace=place.namespace) == "work"
 
 
-def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(place):
-    nowhere = {"database": {"host": "nowhere.invalid", "operator": {"user": "op"}}}
-    hurried = {"migrations": {"waitSeconds": 1, "backoffLimit": 0}}
-    with pytest.raises(RuntimeError, match="failed pre-install") as failed:
-        place.install(nowhere | hurried)
-    assert "postgresql://op@nowhere.invalid:5432/fibflow?sslmode=prefer is not available" in str(failed.value)
-    assert place.operators() == []
-    place.helm("uninstall", "my", "--no-hooks")
+HURRIED = {"migrations": {"waitSeconds": 1, "backoffLimit": 0}}
+
+
+@pytest.fixture
+def refused(place):
+    """Tries to install with such values; what Helm said. Nothing of the release may be there then, but what said it."""
+
+    def install(database):
+        with pytest.raises(RuntimeError, match="failed pre-install") as failed:
+            place.install({"database": database, "watchNamespaces": [place.namespace]} | HURRIED)
+        ours = ("-n", place.namespace, "-l", "app.kubernetes.io/instance=my", "-o", "name")
+        left = place.cluster.kubectl("get", "deployments,services,roles,serviceaccounts,poddisruptionbudgets,jobs", *ours)
+        assert set(left.split()) <= {"job.batch/my-fibflow-migrations", "serviceaccount/my-fibflow-migrations"}
+        place.helm("uninstall", "my", "--no-hooks")
+        return str(failed.value).partition(releases.LAST_WORDS)[0]
+
+    return install
+
+
+@pytest.fixture
+def database(place, request):
+    """A database of the test's own, and the values that lead there."""
+    name = place.namespace.replace("-", "_")
+    place.cluster.postgres.sql(f"CREATE DATABASE {name}")
+    place.cluster.apply(fleets.secret(place.cluster.postgres.url(name)), place.namespace)
+    migrate(place.cluster.postgres.url(name, "127.0.0.1", place.cluster.postgres_port))
+    return name, {"existingSecret": "fibflow-database"}
+
+
+def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(refused):
+    said = refused({"host": "nowhere.invalid", "operator": {"user": "op"}})
+    assert "postgresql://op@nowhere.invalid:5432/fibflow?sslmode=prefer is not available" in said
+
+
+def test_a_schema_that_is_newer_than_the_code_is_said_and_nothing_is_installed(refused, database, place):
+    name, values = database
+    place.cluster.postgres.sql("UPDATE fibflow.schema_version SET version = 'later', oldest_code = '77.0.0'", name)
+    assert "has schema later, too new for fibflow" in (said := refused(values)) and "install fibflow 77.0.0 or newer" in said
+
+
+def test_a_second_installation_on_one_database_is_refused_before_anything_is_there(refused, installed, place):
+    url = installed.cluster.postgres.url(DATABASE)
+    place.cluster.apply(fleets.secret(url), place.namespace)
+    assert "serves the installation 'chart/my' and not" in refused({"existingSecret": "fibflow-database"})
+
+
+@pytest.mark.parametrize("whose", ["migrations", "operator"])
+def test_a_role_without_rights_is_told_what_it_lacks_and_nothing_is_installed(refused, database, place, whose):
+    name, _ = database
+    place.cluster.postgres.sql(f"CREATE ROLE powerless_{whose} LOGIN")
+    users = {role: {"user": "postgres"} for role in ("migrations", "operator")} | {whose: {"user": f"powerless_{whose}"}}
+    address = {"host": CONTROL, "port": DATABASE_PORT, "name": name}
+    said = refused(address | users)
+    assert {"migrations": "permission denied", "operator": "'powerless_operator' lacks USAGE of the schema"}[whose] in said
 
 
 def test_who_may_edit_writes_task_types_but_none_with_workers(installed):

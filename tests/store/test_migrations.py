@@ -9,9 +9,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from fibflow.errors import DatabaseUnavailable, SchemaMismatch
+from fibflow.errors import DatabaseUnavailable, OtherInstallation, SchemaMismatch
 from fibflow.store import migrate as migrations
 from fibflow.store.database import Database
+from fibflow.store.installation import take_lead
 from fibflow.store.migrate import check_schema, migrate, newest
 from fibflow.store.tables import SCHEMA, metadata, schema_version
 
@@ -186,10 +187,19 @@ def test_a_newer_schema_that_still_admits_this_code_is_accepted(empty):
     assert migrate(empty) == "9999"
 
 
+def test_a_database_that_serves_another_installation_is_left_as_it_is(empty):
+    migrate(empty, "first/fibflow")
+    empty.call(take_lead, "first/fibflow", "me", 0)
+    with empty.engine.begin() as connection:
+        connection.execute(sa.update(schema_version).values(version="0000"))
+    with pytest.raises(OtherInstallation, match="first/fibflow"):
+        migrate(empty, "second/fibflow")
+
+
 def test_a_migration_waits_for_a_database_that_does_not_answer_yet_but_not_for_ever(monkeypatch):
     answers = iter([DatabaseUnavailable("starting"), DatabaseUnavailable("starting"), "0001"])
 
-    def starting(url):
+    def starting(url, installation):
         if isinstance(answer := next(answers, DatabaseUnavailable("gone")), Exception):
             raise answer
         return answer
