@@ -51,7 +51,7 @@ DEAD = family("gauge", "fibflow_database_dead_rows", "Rows of a table that wait 
 BYTES = family("gauge", "fibflow_database_bytes", "Size of a table with its indexes.", ["table"])
 CONNECTIONS = family("gauge", "fibflow_database_connections", "Connections to the server, of all databases.")
 MOST = family("gauge", "fibflow_database_max_connections", "Connections that the server allows.")
-BY_INDEX = family("gauge", "fibflow_database_claim_indexed", "1 if the plan of a claim comes in by an index.")
+BY_INDEX = family("gauge", "fibflow_database_claim_indexed", "1 if the plan of a claim comes in by an index, or needs none.")
 
 Samples = Iterator[tuple[Sequence[str], float]]
 

@@ -112,6 +112,14 @@ def test_the_databases_health_is_told_with_the_oldest_transaction(postgres_url):
     database.close()
 
 
+def test_a_table_that_is_small_needs_no_index(postgres_url):
+    database = Database(postgres_url)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DROP INDEX fibflow.task_claim"))
+    assert database.call(claim_by_index)
+    database.close()
+
+
 def test_a_claim_without_its_index_is_seen(postgres_url):
     database = Database(postgres_url)
     app = App()

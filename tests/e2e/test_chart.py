@@ -1,5 +1,6 @@
 """The chart on a real cluster, from nothing: it installs, tells how to go on, is watched, is upgraded, goes and comes back."""
 
+import itertools
 import json
 import runpy
 
@@ -16,6 +17,7 @@ from manifests.test_dashboard import EXPRESSIONS, VARIABLES
 from scraping import families
 
 DATABASE = "chart"
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +26,9 @@ def operator_image(own_cluster):
 
 
 @pytest.fixture
-def place(own_cluster, operator_image, tmp_path, request):
+def place(own_cluster, operator_image, tmp_path):
     """A namespace of restricted security, and a release that is to be."""
-    with releases.restricted(own_cluster, f"chart-{request.node.name[5:30].strip('_').replace('_', '-')}") as namespace:
+    with releases.restricted(own_cluster, f"chart-{next(NUMBERS)}") as namespace:
         yield Release(own_cluster, namespace, operator_image, tmp_path)
 
 
@@ -162,7 +164,7 @@ def refused(place):
 
 
 @pytest.fixture
-def database(place, request):
+def database(place):
     """A database of the test's own, and the values that lead there."""
     name = place.namespace.replace("-", "_")
     place.cluster.postgres.sql(f"CREATE DATABASE {name}")

@@ -92,11 +92,9 @@ def busy(watched):
     crew, none = fleets.pool(watched.image, "crew", replicas=2, slots=8), fleets.pool(watched.image, "none", replicas=0)
     watched.apply(crew, none, fleets.pool(watched.image, "scaled", scaling=scaled))
     watched.apply(fleets.bound("crew"), fleets.bound("none", "apart"))
-    watched.apply(cron_task("ticking", schedule="* * * * * *", payload={"seconds": 0.1}))
-    watched.release.cluster.wait(
-        "condition=Ready", "tasktypes,crontasks,workerpools", "--all", namespace=watched.namespace, seconds=90
-    )
+    watched.release.cluster.wait("condition=Ready", "tasktypes,workerpools", "--all", namespace=watched.namespace, seconds=90)
     watched.prometheus.wait('sum(fibflow_claiming) == 2 and sum(fibflow_claims_total{type="work"}) >= 0')
+    watched.apply(cron_task("ticking", schedule="* * * * * *", payload={"seconds": 0.1}))
     some = [NewTask("work", {"seconds": number / 10}) for number in range(20)]
     client = watched.client
     client.enqueue_many(some)

@@ -99,7 +99,8 @@ def _shown(title, series):
             text = text.replace(f"{{{{{label}}}}}", value)
         return text
 
-    return {name(each["metric"]): float(each["value"][1]) for each in series}
+    # A quantile of nothing is not a number, and not drawn.
+    return {name(each["metric"]): float(each["value"][1]) for each in series if each["value"][1] != "NaN"}
 
 
 def _rows(text):
