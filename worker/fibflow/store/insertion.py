@@ -23,7 +23,7 @@ Said = frozenset[str]
 """The names of what is said: `tag`, `delay`, `run_at`, options, `parent_…` of options, and the ids of parent or tick."""
 
 INHERITED = ("timeout", "max_attempts", "backoff", "backoff_factor", "max_backoff", "priority")
-OWN = ("tag", "parent_id", "root_id", "generation", "cron_id", "tick")
+OWN = ("tag", "parent_id", "root_id", "generation", "cron_id", "tick", "trace")
 
 SHAPES = 256
 """Statements that are kept; a program says a handful of different things of its tasks."""
