@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -190,3 +191,11 @@ def test_every_metric_of_the_reference_has_been_seen(busy):
 def test_every_expression_is_one_that_prometheus_takes(busy):
     for expression in EXPRESSIONS.values():
         busy.prometheus.query(truths.as_sent(expression))
+
+
+def test_the_dashboard_is_drawn_from_what_happened_here(busy):
+    drawing = runpy.run_path(str(ROOT / "tools" / "dashboard.py"))["picture"]
+    drawn = drawing(busy.prometheus.ask, time.time(), 8)
+    assert drawn.count("<polyline") > len(QUERIES)
+    assert drawn.count("No data") <= 2  # nothing is overdue any more, nor lost in the last minutes
+    (ROOT / "build" / "dashboard.svg").write_text(drawn)
