@@ -61,6 +61,7 @@ class Release:
         self.program = program
         self.values: dict[str, Any] = {}
         self.notes = ""
+        self.took = 0.0
 
     def helm(self, *arguments: str) -> str:
         """What a Helm command prints; RuntimeError with what it said when it fails."""

@@ -3,6 +3,7 @@
 import itertools
 import json
 import runpy
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ from cluster.network import CONTROL
 from cluster.network import DATABASE as DATABASE_PORT
 from cluster.waiting import until
 from e2e import fleets, releases
+from e2e.figures import record
 from e2e.planes import ONLY_IN_FULL, resource, task_type
 from e2e.releases import CHART, ROOT, Prometheus, Release
 from fibflow.store.migrate import migrate
@@ -41,7 +43,9 @@ def installed(own_cluster, operator_image, tmp_path_factory):
         for name in ("database", "fibflow-database"):
             own_cluster.kubectl("create", "secret", "generic", name, "-n", namespace, f"--from-literal=dsn={url}")
         release = Release(own_cluster, namespace, operator_image, tmp_path_factory.mktemp("release"))
+        begin = time.monotonic()
         release.notes = release.install({"database": {"existingSecret": "database"}})
+        release.took = time.monotonic() - begin
         yield release
         release.uninstall()
 
@@ -53,6 +57,10 @@ def test_the_notes_say_which_commands_come_next_and_they_work(installed):
     assert "kubectl get fibflow --namespace chart" in notes
     assert "kubectl create secret generic fibflow-database --namespace NAMESPACE" in notes
     assert "Phase:          Succeeded" in installed.helm("test", "my")
+
+
+def test_an_install_on_an_empty_database_is_ready_within_a_minute(installed):
+    assert record("H1", "helm install --wait on an empty database", [installed.took], 60)
 
 
 def test_what_is_applied_comes_into_force_and_an_upgrade_loses_none_of_it(installed):
