@@ -186,18 +186,21 @@ def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(refused)
     assert "postgresql://op@nowhere.invalid:5432/fibflow?sslmode=prefer is not available" in said
 
 
+@ONLY_IN_FULL
 def test_a_schema_that_is_newer_than_the_code_is_said_and_nothing_is_installed(refused, database, place):
     name, values = database
     place.cluster.postgres.sql("UPDATE fibflow.schema_version SET version = 'later', oldest_code = '77.0.0'", name)
     assert "has schema later, too new for fibflow" in (said := refused(values)) and "install fibflow 77.0.0 or newer" in said
 
 
+@ONLY_IN_FULL
 def test_a_second_installation_on_one_database_is_refused_before_anything_is_there(refused, installed, place):
     url = installed.cluster.postgres.url(DATABASE)
     place.cluster.apply(fleets.secret(url), place.namespace)
     assert "serves the installation 'chart/my' and not" in refused({"existingSecret": "fibflow-database"})
 
 
+@ONLY_IN_FULL
 @pytest.mark.parametrize("whose", ["migrations", "operator"])
 def test_a_role_without_rights_is_told_what_it_lacks_and_nothing_is_installed(refused, database, place, whose):
     name, _ = database
