@@ -22,6 +22,7 @@ from fibflow.store.lost_pods import PodRow
 from fibflow.store.synced import Name
 from fibflow_operator.deployment import Fleet, fleet_of
 from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.observed import OBSERVED, Staff
 from fibflow_operator.pods import Pod, pod
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import pods, scaling, workers
@@ -155,11 +156,26 @@ class Tending:
             if fleets:
                 await self._scale(fleets)
                 await asyncio.sleep(SCALE_AT_MOST)
+            OBSERVED.pools = self.staff()
 
     def heard(self, told: str) -> None:
         """There is new work of some type, or may be."""
         if not told.startswith("w"):
             self.work.set()
+
+    def staff(self) -> list[Staff]:
+        """What each pool should have and has; one that nothing is decided about yet is left out."""
+        fleets = [fleet_of(each) for key in self.scene.world.keys(Kind.WORKER_POOL) if (each := self.scene.world.get(key))]
+        wanted = ((fleet, self._wanted(fleet)) for fleet in fleets)
+        return [Staff(*fleet.key.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
+
+    def _wanted(self, fleet: Fleet) -> int | None:
+        decided: int | None = self.scene.scaled.get(fleet.key, {}).get("replicas")
+        return decided if fleet.replicas is None else fleet.replicas
+
+    def _ready(self, fleet: Fleet) -> int:
+        seen = self.scene.yard.deployments.get(fleet.deployment)
+        return seen.ready if seen is not None and seen.owner == fleet.uid else 0
 
     def _scaled(self, key: Key) -> Fleet | None:
         resource, standing = self.scene.world.get(key), self.scene.standings.get(key)

@@ -1,6 +1,7 @@
 """One type of task that does what its payload says: for so many seconds, in so many MiB, in a process of its own."""
 
 import asyncio
+import os
 import time
 
 from fibflow import App
@@ -12,6 +13,10 @@ app = App()
 async def work(ctx, payload):
     """Hold memory at the first attempt, a second after its start, and wait."""
     said = payload or {}
+    if said.get("die"):
+        os._exit(1)
+    if said.get("fail"):
+        raise ValueError("as asked")
     greedy = said.get("mebibytes_at_first", 0) if ctx.fence == 1 else 0
     if greedy:
         await asyncio.sleep(1)
