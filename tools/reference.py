@@ -1,4 +1,5 @@
-"""Write what follows from one source: the pages of docs/reference/, and the chart's copies of what it installs.
+"""Write what follows from one source: the workers of a TaskType's own in crds/, the pages of docs/reference/, and the
+chart's copies of what it installs.
 
 `python tools/reference.py` writes them; a test says when they are out of date. What a field, a reason, a metric or a value
 means is not written here.
@@ -10,6 +11,7 @@ import json
 import runpy
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -44,9 +46,40 @@ def pages() -> dict[str, str]:
 
 def copies() -> dict[str, str]:
     """The texts of files in the chart, which cannot reach outside of itself."""
-    files = {f"files/crds/{name}.yaml": ROOT / "crds" / f"{name}.yaml" for name in ORDER}
-    files["files/rbac.yaml"] = ROOT / "operator" / "rbac.yaml"
-    return {name: source.read_text() for name, source in files.items()}
+    files = {f"files/crds/{name}.yaml": definition(name) for name in ORDER}
+    return {**files, "files/rbac.yaml": (ROOT / "operator" / "rbac.yaml").read_text()}
+
+
+# ── definitions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+BEGIN, END = "# Made by tools/reference.py from a WorkerPool's spec; a change here is lost.", "# Made until here."
+OWN_WORKERS = """\
+type: object
+description: Workers of this type's own, which run no other; its fields are those of a WorkerPool. Not beside workerPoolRef.
+"""
+
+
+def definition(name: str) -> str:
+    """A definition's text, in which `worker` of a TaskType has the schema of a WorkerPool's spec."""
+    text = (ROOT / "crds" / f"{name}.yaml").read_text()
+    if BEGIN not in text:
+        return text
+    head, _, rest = text.partition(BEGIN)
+    indent = " " * (len(head) - head.rindex("\n") - 1)
+    _, _, tail = rest.partition(f"{indent}{END}")
+    made = textwrap.indent(OWN_WORKERS + spec_of_pools(), f"{indent}  ")
+    return f"{head}{BEGIN}\n{indent}worker:\n{made}{indent}{END}{tail}"
+
+
+def spec_of_pools() -> str:
+    """The schema of a WorkerPool's spec, without its first two lines, its remarks and its indentation."""
+    text = (ROOT / "crds" / "workerpool.yaml").read_text()
+    _, _, rest = text.partition("            spec:\n")
+    lines = [line for line in rest.partition("            status:\n")[0].splitlines(keepends=True) if "# Made " not in line]
+    return textwrap.dedent("".join(lines[2:]))
+
+
+# ── resources ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def resources() -> str:
@@ -72,12 +105,15 @@ def _kind(definition: Mapping[str, Any]) -> Iterator[str]:
         yield from ("Refused besides:", "", *(f"- {rule}" for rule in rules), "")
 
 
+OWN = "spec.worker"
+
+
 def _field(path: str, field: Mapping[str, Any], required: bool) -> Iterator[str]:
     type_ = field.get("type", "number or string")
     kind = f"list of {field['items']['type']}s" if type_ == "array" else type_
     bounds = [*(["required"] if required else []), *_bounds(field)]
     yield f"| `{path}` | {kind} | {_cell(field['description'])} | {_cell('; '.join(bounds))} |"
-    if path.rpartition(".")[2] in COPIED:  # their fields are the API's own, and explained where a pod's are
+    if path == OWN or path.rpartition(".")[2] in COPIED:  # explained where a WorkerPool's, and where a pod's fields are
         return
     inner = field.get("items", field)
     mark = "[]" if type_ == "array" else ""
@@ -98,7 +134,7 @@ def _rules(path: str, schema: Mapping[str, Any]) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", ()):
         yield f"`{path}`: {rule['message']}"
     for name, part in schema.get("properties", {}).items():
-        yield from _rules(f"{path}.{name}", part)
+        yield from _rules(f"{path}.{name}", part) if f"{path}.{name}" != OWN else ()
     if "items" in schema:
         yield from _rules(f"{path}[]", schema["items"])
 
@@ -209,6 +245,8 @@ def _cell(text: str) -> str:
 def main() -> int:
     """Write the pages and the copies."""
     FOLDER.mkdir(exist_ok=True)
+    for name in ORDER:
+        (ROOT / "crds" / f"{name}.yaml").write_text(definition(name))
     written = {FOLDER / name: text for name, text in pages().items()}
     written |= {CHART / name: text for name, text in copies().items()}
     for path, text in written.items():

@@ -16,7 +16,7 @@ from fibflow.errors import DatabaseUnavailable, FibflowError, InvalidInput, one_
 from fibflow.logs import configure, logger
 from fibflow.store.database import Database
 from fibflow.store.installation import check_installation
-from fibflow.store.migrate import check_schema
+from fibflow.store.schema import check_schema
 from fibflow_operator.election import Times
 from fibflow_operator.kube.api import Api
 from fibflow_operator.leading import Periods

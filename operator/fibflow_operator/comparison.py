@@ -20,6 +20,7 @@ from fibflow.store.synced import Name, stored_pools, tasks_to_cancel
 from fibflow.store.synced_crons import CronState, cron_states
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.kube.resources import Listed
+from fibflow_operator.names import of_pool
 from fibflow_operator.observed import OBSERVED
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key, Kind
@@ -79,8 +80,8 @@ class Glance:
             found.rows |= _differing(scene, kind, names)
         found.reports |= {_key(Kind.CRON_TASK, name) for name in _changed(self.crons, crons)}
         found.reports |= {_key(Kind.TASK_TYPE, name) for name in _changed(self.types, types)}
-        found.reports |= {_key(Kind.WORKER_POOL, name) for name in _changed(self.pools, occupied)}
-        found.reports |= {_key(Kind.WORKER_POOL, name) for name in self.pools.keys() - occupied.keys()}
+        found.reports |= {of_pool(*name) for name in _changed(self.pools, occupied)}
+        found.reports |= {of_pool(*name) for name in self.pools.keys() - occupied.keys()}
         self.crons, self.types, self.pools = crons, types, occupied
         scene.type_figures, scene.pool_figures = types, occupied
         OBSERVED.see(seen, await database.run(rest))

@@ -1,4 +1,4 @@
-"""What the Deployment of a WorkerPool should be, and the next step towards it. Pure.
+"""What the Deployment of a WorkerPool, or of a TaskType with workers of its own, should be, and the next step to it. Pure.
 
 A Deployment is made by POST with no replicas and next to nothing in it, then given its template by server-side apply,
 which never says replicas, then scaled by `/scale`: an apply that is silent about replicas makes one pod of a Deployment
@@ -17,6 +17,7 @@ from typing import Any
 
 from fibflow.scaling import Policy
 from fibflow.store.synced import Name
+from fibflow_operator import names
 from fibflow_operator.pods import WORKER
 from fibflow_operator.world import GROUP, VERSION, Key, Kind, Resource
 from fibflow_operator.yard import DIGEST, POOL, Deployment, contains
@@ -51,16 +52,30 @@ DOWNWARD = {
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The workers that a resource asks for. `pool` is what its pods claim for and are labelled with."""
+    """The workers that a resource asks for, in a WorkerPool's words. `type`: the only one that they run, if it is one."""
 
     key: Key
     uid: str
-    pool: str
     spec: Mapping[str, Any]
+    type: str | None = None
+
+    @property
+    def pool(self) -> str:
+        return names.pool_of(self.key)
+
+    @property
+    def place(self) -> Name:
+        """Where what is known of its pool is found."""
+        return Name(self.key.namespace, self.pool)
 
     @property
     def deployment(self) -> Name:
-        return Name(self.key.namespace, f"{self.key.name}-pool")
+        return names.deployment_of(self.key)
+
+    @property
+    def path(self) -> str:
+        """Where its resource says what it is to be."""
+        return "spec" if self.type is None else "spec.worker"
 
     @property
     def slots(self) -> int:
@@ -73,9 +88,12 @@ class Fleet:
         return None if scaled else int(self.spec.get("replicas", 1))
 
 
-def fleet_of(resource: Resource) -> Fleet:
-    """The fleet of a WorkerPool."""
-    return Fleet(resource.key, resource.uid, resource.key.name, resource.spec)
+def fleet_of(resource: Resource) -> Fleet | None:
+    """The fleet of a resource, if it has one."""
+    if (said := resource.workers) is None:
+        return None
+    own = resource.type_name if resource.key.kind is Kind.TASK_TYPE else None
+    return Fleet(resource.key, resource.uid, said, own)
 
 
 class Step(Enum):
@@ -152,7 +170,7 @@ def template(fleet: Fleet) -> dict[str, Any]:
 def _metadata(fleet: Fleet) -> dict[str, Any]:
     owner = {
         "apiVersion": f"{GROUP}/{VERSION}",
-        "kind": str(Kind.WORKER_POOL),
+        "kind": str(fleet.key.kind),
         "name": fleet.key.name,
         "uid": fleet.uid,
         "controller": True,
@@ -215,7 +233,9 @@ def _own_env(fleet: Fleet) -> list[dict[str, Any]]:
     secret = {"name": "fibflow-database", "key": "dsn", **fleet.spec.get("databaseSecretRef", {})}
     downward = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in DOWNWARD.items()]
     database = {"name": "FIBFLOW_DATABASE", "valueFrom": {"secretKeyRef": secret}}
-    return [*downward, database, {"name": "FIBFLOW_POOL", "value": fleet.pool}, {"name": "FIBFLOW_PORT", "value": str(PORT)}]
+    plain = {"FIBFLOW_POOL": fleet.pool, "FIBFLOW_PORT": str(PORT)}
+    plain |= {} if fleet.type is None else {"FIBFLOW_TYPE": fleet.type}
+    return [*downward, database, *({"name": name, "value": value} for name, value in plain.items())]
 
 
 def _variable(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What an operator does while it leads: it takes keys from two queues, `rows` and `reports`, and fills them.
 
-Events and comparisons put keys into `rows`; a key whose row is settled goes on into `reports`, a WorkerPool into the queues
-of `tending`, too, whose keys come back into `reports`. Whatever fails is put back with a wait; nothing that fails ends the
-leading but a lead that belongs to another. It decides nothing about resources: that is `reconcile`'s business.
+Events and comparisons put keys into `rows`; a key whose row is settled goes on into `reports`, one with workers into the
+queues of `tending`, too, whose keys come back into `reports`. Whatever fails is put back with a wait; nothing that fails
+ends the leading but a lead that belongs to another. It decides nothing about resources: that is `reconcile`'s business.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fibflow_operator.reconcile.report import Teller
 from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.reconcile.workers import Hands
 from fibflow_operator.tending import Tending
-from fibflow_operator.world import Key, Kind, Resource, World
+from fibflow_operator.world import Key, Resource, World
 from fibflow_operator.writing import Writer
 
 log = logger(__name__)
@@ -200,7 +200,7 @@ class Leading:
         for key in keys:
             self.rows.done(key)
         self.rows.add(following)
-        self.tending.workers.add(key for key in keys if key.kind is Kind.WORKER_POOL)
+        self.tending.settled(keys)
         self.reports.add(keys)
 
     def _not_settled(self, keys: Collection[Key], error: Exception) -> None:

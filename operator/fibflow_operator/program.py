@@ -75,6 +75,9 @@ class ThroughApi:
     async def scale(self, place: Name, replicas: int) -> None:
         await self.api.run(workloads.scale, self.api, place, replicas)
 
+    async def remove(self, place: Name, uid: str) -> None:
+        await self.api.run(workloads.remove, self.api, place, uid)
+
     async def cost(self, pod: Name, cost: str | None) -> None:
         await self.api.run(workloads.cost, self.api, pod, cost)
 

@@ -1,4 +1,4 @@
-"""What the status of a WorkerPool says of its workers: whether they are there, and what keeps them from it. Pure.
+"""What the status of a resource with workers says of them: whether they are there, and what keeps them from it. Pure.
 
 The first cause in this order is told: the spec is refused, the Deployment cannot be, its pods may not be made, a pod's own
 trouble, a handler that is missing, workers that are still starting.

@@ -22,6 +22,7 @@ from fibflow.store.lost_pods import PodRow
 from fibflow.store.synced import Name
 from fibflow_operator.deployment import Fleet, fleet_of
 from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.names import deployment_of, of_deployment, of_pool
 from fibflow_operator.observed import OBSERVED, Staff
 from fibflow_operator.pods import Pod, pod
 from fibflow_operator.queue import Queue
@@ -31,7 +32,7 @@ from fibflow_operator.reconcile.scaling import Scaling
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.workers import Hands
 from fibflow_operator.world import Key, Kind
-from fibflow_operator.yard import Deployment, deployment
+from fibflow_operator.yard import deployment
 
 log = logger(__name__)
 WORKERS_AT_ONCE = 16
@@ -66,7 +67,7 @@ class Tending:
         """An event came."""
         seen = deployment(raw)
         self.scene.yard.see_deployment(seen, type_ == "DELETED")
-        self._touched([_key(seen)])
+        self._touched([of_deployment(seen.name)])
 
     def see_deployments(
         self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float = 0.0
@@ -74,11 +75,10 @@ class Tending:
         """A complete list came."""
         yard = self.scene.yard
         first = not yard.knows(namespace or "")
-        before = dict(yard.deployments)
         changed = yard.see_all_deployments(namespace, version, map(deployment, raw))
-        self._touched(_key(yard.deployments.get(name) or before[name]) for name in changed)
+        self._touched(map(of_deployment, changed))
         if first:  # who waited for the list goes on
-            self._touched(self.scene.world.keys(Kind.WORKER_POOL))
+            self._touched(self.scene.world.staffed())
 
     def see_pod(self, type_: str, raw: Mapping[str, Any]) -> None:
         """An event came."""
@@ -102,12 +102,21 @@ class Tending:
             if lost and each.uid not in self.ward.fenced:
                 self.ward.lost.add(each.uid)
             self.pods.add([each.uid])
-            self.changed([Key(Kind.WORKER_POOL, each.namespace, each.pool)])
+            self.changed([of_pool(each.namespace, each.pool)])
 
     def _touched(self, keys: Iterable[Key]) -> None:
         touched = list(keys)
         self.workers.add(touched)
         self.changed(touched)
+
+    def settled(self, keys: Iterable[Key]) -> None:
+        """Their rows are as they should be: what they say of workers is next, be it that they have none any more."""
+        staffed = (key for key in keys if key.kind is not Kind.CRON_TASK)
+        self.workers.add(key for key in staffed if self._is_staffed(key) or deployment_of(key) in self.scene.yard.deployments)
+
+    def _is_staffed(self, key: Key) -> bool:
+        resource = self.scene.world.get(key)
+        return resource is not None and resource.workers is not None
 
     # ── the queues ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,7 +161,7 @@ class Tending:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
             self.work.clear()
-            fleets = [fleet for key in self.scene.world.keys(Kind.WORKER_POOL) if (fleet := self._scaled(key)) is not None]
+            fleets = [fleet for key in self.scene.world.staffed() if (fleet := self._scaled(key)) is not None]
             if fleets:
                 await self._scale(fleets)
                 await asyncio.sleep(SCALE_AT_MOST)
@@ -165,9 +174,9 @@ class Tending:
 
     def staff(self) -> list[Staff]:
         """What each pool should have and has; one that nothing is decided about yet is left out."""
-        fleets = [fleet_of(each) for key in self.scene.world.keys(Kind.WORKER_POOL) if (each := self.scene.world.get(key))]
-        wanted = ((fleet, self._wanted(fleet)) for fleet in fleets)
-        return [Staff(*fleet.key.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
+        found = [fleet_of(each) for key in self.scene.world.staffed() if (each := self.scene.world.get(key))]
+        wanted = ((fleet, self._wanted(fleet)) for fleet in found if fleet is not None)
+        return [Staff(*fleet.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
 
     def _wanted(self, fleet: Fleet) -> int | None:
         decided: int | None = self.scene.scaled.get(fleet.key, {}).get("replicas")
@@ -182,7 +191,7 @@ class Tending:
         if resource is None or standing is None or standing.refusal is not None or key in self.scene.refused:
             return None
         fleet = fleet_of(resource)
-        return fleet if fleet.replicas is None else None
+        return fleet if fleet is not None and fleet.replicas is None else None
 
     async def _scale(self, fleets: Sequence[Fleet]) -> None:
         demands = await self._demands(sorted({fleet.key.namespace for fleet in fleets}))
@@ -212,7 +221,3 @@ class Tending:
         """Note who holds a lease now. Raises DatabaseError."""
         held = await pods.leaseholders(self.scene)
         self.holders.append((time.monotonic(), held))
-
-
-def _key(seen: Deployment) -> Key:
-    return Key(Kind.WORKER_POOL, seen.name.namespace, seen.name.name.removesuffix("-pool"))

@@ -71,6 +71,14 @@ class Resource:
         reference = self.spec.get(field) if field else None
         return str(reference.get("name")) if isinstance(reference, Mapping) else None
 
+    @property
+    def workers(self) -> Mapping[str, Any] | None:
+        """What it says of workers: a WorkerPool all that it says, a TaskType `worker`, if it has any of its own."""
+        if self.key.kind is Kind.WORKER_POOL:
+            return self.spec
+        own = self.spec.get("worker") if self.key.kind is Kind.TASK_TYPE else None
+        return own if isinstance(own, Mapping) else None
+
 
 def seen(raw: Mapping[str, Any]) -> Resource:
     """A resource from the API's JSON."""
@@ -100,6 +108,7 @@ class World:
         self._complete: set[tuple[Kind, str | None]] = set()
         self._named: defaultdict[tuple[Kind, str, str], set[Key]] = defaultdict(set)
         self._claiming: defaultdict[Name, set[Key]] = defaultdict(set)
+        self._staffed: set[Key] = set()
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,6 +119,10 @@ class World:
     def keys(self, kind: Kind) -> Iterator[Key]:
         """All of a kind."""
         return (key for key in self._resources if key.kind is kind)
+
+    def staffed(self) -> list[Key]:
+        """Those that say something of workers."""
+        return list(self._staffed)
 
     def is_gone(self, key: Key) -> bool:
         """Whether it is known that there is no such resource, which is more than never to have seen it."""
@@ -200,6 +213,8 @@ class World:
             found.append(self._named[kind, namespace, resource.reference])
         if kind is Kind.TASK_TYPE:
             found.append(self._claiming[Name(namespace, resource.type_name)])
+        if resource.workers is not None:
+            found.append(self._staffed)
         return found
 
     def _remember(self, key: Key, version: int) -> None:

@@ -36,6 +36,17 @@ def remove(group: str) -> None:
     until(lambda: all([_removed(hierarchy / group) for hierarchy in _hierarchies()]), 10, f"control group {group} goes")
 
 
+def working_set(groups: str) -> int:
+    """The bytes that a process's group (of its /proc/PID/cgroup) needs: what is in use, less what only caches files."""
+    named = [line.split(":", 2) for line in groups.splitlines()]
+    path = next(path.lstrip("/") for _, controllers, path in named if controllers in ("", "memory"))
+    old, new = ROOT / "memory" / path, ROOT / path
+    version_1 = (old, "usage_in_bytes", "total_inactive_file")
+    group, used, cached = version_1 if old.exists() else (new, "current", "inactive_file")
+    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int((group / f"memory.{used}").read_text()) - int(stat[cached])
+
+
 def _prefix(folder: Path) -> str:
     return f"cluster-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}-"
 

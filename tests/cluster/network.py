@@ -69,20 +69,23 @@ def lay_cable(control: Machine, node: Machine, number: int) -> None:
     node.run("sh", "-ec", script)
 
 
-def cut(control: Machine, node: Machine, direction: Direction) -> None:
-    """Packets are lost, silently, both ways: connections that are open hang, as they do when a switch dies."""
+def cut(control: Machine, node: Machine, direction: Direction, only_new: bool = False) -> None:
+    """Packets are lost, silently, both ways: connections that are open hang, as they do when a switch dies.
+
+    `only_new`: those that are open go on, and no other can be made; not for a whole cable.
+    """
     if direction is Direction.CABLE:
         control.run("ip", "link", "set", node.name, "down")
     else:
-        node.run("sh", "-ec", "\n".join(_rules("-I", direction)))
+        node.run("sh", "-ec", "\n".join(_rules("-I", direction, only_new)))
 
 
-def heal(control: Machine, node: Machine, direction: Direction) -> None:
+def heal(control: Machine, node: Machine, direction: Direction, only_new: bool = False) -> None:
     """Undo the cut."""
     if direction is Direction.CABLE:
         control.run("ip", "link", "set", node.name, "up")
     else:
-        node.run("sh", "-ec", "\n".join(_rules("-D", direction)))
+        node.run("sh", "-ec", "\n".join(_rules("-D", direction, only_new)))
 
 
 def listen(machine: Machine, address: str, ports: Iterable[int]) -> socket.socket:
@@ -106,10 +109,12 @@ def _listen_inside(pid: int, address: str, ports: Iterable[int]) -> socket.socke
     raise OSError(f"no port of {ports} is free at {address}")
 
 
-def _rules(verb: str, direction: Direction) -> list[str]:
+def _rules(verb: str, direction: Direction, only_new: bool) -> list[str]:
+    which = "-p tcp --syn" if only_new else "-p tcp"
+
     def rule(chain: str, way: str) -> str:
         end = "-s" if way == "sports" else "-d"
-        return f"iptables -w {verb} {chain} {end} {CONTROL} -p tcp -m multiport --{way} {direction.value} -j DROP"
+        return f"iptables -w {verb} {chain} {end} {CONTROL} {which} -m multiport --{way} {direction.value} -j DROP"
 
     return [rule("OUTPUT", "dports"), rule("INPUT", "sports"), rule("FORWARD", "dports"), rule("FORWARD", "sports")]
 

@@ -5,12 +5,14 @@ the control plane it registers with.
 """
 
 import json
+import os
 import socket
+import time
 from pathlib import Path
 
 import yaml
 
-from . import network, programs
+from . import cgroups, network, programs
 from .control import ControlPlane
 from .machine import Machine
 from .waiting import until
@@ -42,6 +44,8 @@ oom_score = 0
 """
 # What kubelet would otherwise set for the whole machine: it finds it set, in a file of the node's own.
 SYSCTLS = {"vm/overcommit_memory": "1", "kernel/panic": "10", "kernel/panic_on_oops": "1"}
+STARTTIME = 19
+"""The field of /proc/PID/stat, of those behind the name, that says when a process began, in ticks since the machine did."""
 PAUSE_IMAGE = "localhost/pause:1"
 
 
@@ -70,13 +74,13 @@ class Node:
         """Every process on it ends at once; the API server hears of it by its silence."""
         self.machine.kill()
 
-    def cut(self, direction: network.Direction) -> None:
-        """Cut it off; what runs on it runs on."""
-        network.cut(self.control.machine, self.machine, direction)
+    def cut(self, direction: network.Direction, only_new: bool = False) -> None:
+        """Cut it off, or new connections only; what runs on it runs on."""
+        network.cut(self.control.machine, self.machine, direction, only_new)
 
-    def heal(self, direction: network.Direction) -> None:
+    def heal(self, direction: network.Direction, only_new: bool = False) -> None:
         """Undo the cut."""
-        network.heal(self.control.machine, self.machine, direction)
+        network.heal(self.control.machine, self.machine, direction, only_new)
 
     def import_image(self, archive: Path) -> None:
         """Give the node an image, from an archive in OCI form."""
@@ -89,6 +93,20 @@ class Node:
     def resume(self, container: str) -> None:
         """Let it run again."""
         self.ctr("tasks", "resume", container)
+
+    def began(self, container: str) -> float:
+        """When the first process of a container began, in seconds since 1970 by this machine's clock."""
+        fields = self.machine.run("cat", f"/proc/{self._pid(container)}/stat").rpartition(")")[2].split()
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return booted + int(fields[STARTTIME]) / os.sysconf("SC_CLK_TCK")
+
+    def working_set(self, container: str) -> int:
+        """The bytes of memory that a container needs."""
+        return cgroups.working_set(self.machine.run("cat", f"/proc/{self._pid(container)}/cgroup"))
+
+    def _pid(self, container: str) -> str:
+        """As the node counts."""
+        return next(line.split()[1] for line in self.ctr("tasks", "list").splitlines() if line.startswith(container))
 
     def ctr(self, *arguments: str) -> str:
         """containerd's own client, on this node."""

@@ -43,6 +43,10 @@ class Ground:
         now = self.deployments[place]
         self._put(place, {**now, "spec": {**now["spec"], "replicas": replicas}})
 
+    async def remove(self, place: Name, uid: str) -> None:
+        self.done.append("remove")
+        assert self.deployments.pop(place)["metadata"]["uid"] == uid
+
     async def cost(self, pod: Name, cost: str | None) -> None:
         self.done.append(f"cost {pod.name} {cost}")
 

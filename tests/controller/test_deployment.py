@@ -6,9 +6,9 @@ import copy
 import pytest
 
 from controller.ground import Ground
-from fibflow_operator import deployment
+from fibflow_operator import deployment, names
 from fibflow_operator.deployment import Step, fleet_of, next_step, template
-from fibflow_operator.world import seen
+from fibflow_operator.world import Key, Kind, seen
 from fibflow_operator.yard import contains, quantity
 from fibflow_operator.yard import deployment as read
 
@@ -23,8 +23,14 @@ class Stubborn(Ground):
 
 
 def fleet(**spec):
-    metadata = {"name": "pool", "namespace": "shop", "uid": "u1", "resourceVersion": "1"}
-    return fleet_of(seen({"kind": "WorkerPool", "metadata": metadata, "spec": {"app": "a:b", "image": "i:1", **spec}}))
+    return fleet_in("WorkerPool", "pool", {"app": "a:b", "image": "i:1", **spec})
+
+
+def fleet_in(kind, name, spec):
+    metadata = {"name": name, "namespace": "shop", "uid": "u1", "resourceVersion": "1"}
+    found = fleet_of(seen({"kind": kind, "metadata": metadata, "spec": spec}))
+    assert found is not None
+    return found
 
 
 def settle(ground, wanted, replicas=2, most=10):
@@ -61,6 +67,23 @@ def test_a_deployment_is_made_empty_then_given_its_template_then_scaled():
     assert settle(ground, wanted) == []
     assert ground.done == ["create", "apply", "scale 2"]
     assert "replicas" not in deployment.applied_form(wanted)["spec"]
+
+
+def test_a_type_with_workers_of_its_own_has_a_deployment_that_runs_nothing_else():
+    wanted = fleet_in("TaskType", "it", {"name": "Resize it", "worker": {"app": "a:b", "image": "i:1", "replicas": 3}})
+    made = template(wanted)
+    assert (wanted.deployment, wanted.replicas) == (("shop", "it-type"), 3)
+    assert made["metadata"]["ownerReferences"][0]["kind"] == "TaskType"
+    assert made["spec"]["selector"]["matchLabels"] == deployment.budget(wanted)["spec"]["selector"]["matchLabels"]
+    assert made["spec"]["selector"]["matchLabels"] == {"fibflow.dev/pool": "TaskType.it"}
+    env = {each["name"]: each.get("value") for each in made["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert (env["FIBFLOW_POOL"], env["FIBFLOW_TYPE"]) == ("TaskType.it", "Resize it")
+
+
+@pytest.mark.parametrize("kind", [Kind.WORKER_POOL, Kind.TASK_TYPE])
+def test_from_a_pool_and_from_a_deployment_there_is_one_way_back(kind):
+    key = Key(kind, "shop", "it")
+    assert names.of_pool("shop", names.pool_of(key)) == names.of_deployment(names.deployment_of(key)) == key
 
 
 def test_what_is_created_says_nothing_that_may_be_dropped_later():

@@ -15,7 +15,7 @@ from controller.shelf import Shelf
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store import synced
 from fibflow.store.database import Database
-from fibflow.store.synced import stored_pools, stored_types
+from fibflow.store.synced import Name, stored_pools, stored_types
 from fibflow.store.synced_crons import stored_crons
 from fibflow_operator import plan
 from fibflow_operator.leading import Leading
@@ -33,6 +33,7 @@ SPECS = {
         {"timeoutSeconds": 2, "deletionPolicy": "Cancel"},
         {"name": "one"},
         {"workerPoolRef": {"name": "one"}, "deletionPolicy": "Retain"},
+        {"worker": {"app": "a:b", "image": "i:1"}},
     ],
     Kind.CRON_TASK: [
         {"taskTypeRef": {"name": "one"}, "schedule": "0 3 * * *"},
@@ -85,6 +86,14 @@ class Stage:
         await self.leading.look()
         await self.settle()
         await self.leading.look()  # what was just written is in the figures now
+        await self.settle()
+
+    async def tend(self) -> None:
+        """Do what is due about workers."""
+        tending = self.leading.tending
+        while keys := tending.workers.take(10):
+            for key in keys:
+                await tending._tend(key)
         await self.settle()
 
     async def take(self, step) -> None:
@@ -294,3 +303,31 @@ def test_what_changes_is_told_by_an_event_and_what_goes_well_from_the_start_is_n
         assert one.shelf.told == [("it", "InvalidSchedule"), ("it", "InForce")]
 
     played(url, play)
+
+
+def test_workers_of_a_types_own_come_with_what_it_says_of_them_and_go_without(url):
+    async def play(one):
+        one.leading.scene.yard.see_all_deployments(one.shelf.namespace, 0, [])
+        one.shelf.put(Kind.WORKER_POOL, "pool", {"app": "a:b"})
+        one.shelf.put(Kind.TASK_TYPE, "one", {"worker": {"app": "a:b", "image": "i:1"}})
+        await one.compare()
+        await one.tend()
+        assert one.shelf.done == ["create", "apply", "scale 1"]
+        assert condition(one, Kind.TASK_TYPE, "one") == ("False", "WorkersStarting")
+        assert condition(one, Kind.TASK_TYPE, "one", "ScalingActive") == ("False", "ReplicasDecide")
+        assert (await pool_of(one)) == "TaskType.one"
+        one.shelf.done.clear()
+        one.shelf.put(Kind.TASK_TYPE, "one", {"workerPoolRef": {"name": "pool"}})
+        await one.compare()
+        await one.tend()
+        assert one.shelf.done == ["remove"] and not one.shelf.deployments
+        assert condition(one, Kind.TASK_TYPE, "one") == ("True", "InForce")
+        assert (await pool_of(one)) == "pool"
+        assert "selector" not in one.shelf.status(Kind.TASK_TYPE, "one")
+
+    played(url, play)
+
+
+async def pool_of(stage):
+    name = Name(stage.shelf.namespace, "one")
+    return (await stage.database.run(stored_types, [name]))[name].pool

@@ -30,7 +30,9 @@ class Stage:
 
     def __init__(self, database: Database) -> None:
         self.database, self.ground, self.scaling = database, Ground(), Scaling()
-        self.fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": METADATA, "spec": SPEC}))
+        fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": METADATA, "spec": SPEC}))
+        assert fleet is not None
+        self.fleet = fleet
         self.writer = Writer(database, "test/fibflow", "me", 0, confirm=self._confirm)
         self.scene = Scene(World(), self.writer)
         self.types = database.call(declare_types, [Declaration("work")], pool="pool")

@@ -7,7 +7,7 @@ import pytest
 
 from cluster import Access, Cluster
 from cluster.proxy import Proxy
-from e2e import fleets, planes
+from e2e import fleets, grounds, planes
 from fibflow.store.migrate import migrate
 
 PROBE = Path(__file__).parent / "probe"
@@ -51,4 +51,11 @@ def staffed(
     migrate(url)
     own_cluster.apply(fleets.secret(own_cluster.postgres.url(database)), namespace)
     with planes.plane(own_cluster, proxy, namespace, url, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def ground(staffed: planes.Plane, own_cluster: Cluster, fleet_image: str) -> Iterator[grounds.Ground]:
+    """Two watched pods of a pool, and an operator."""
+    with grounds.ground_on(staffed, own_cluster, fleet_image) as made:
         yield made

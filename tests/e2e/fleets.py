@@ -49,6 +49,11 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
+def container_id(pod: dict[str, Any]) -> str:
+    """The id of a pod's worker, as its node's containerd knows it."""
+    return str(pod["status"]["containerStatuses"][0]["containerID"]).rpartition("/")[2]
+
+
 def pods_of(plane: Plane, pool: str = "pool") -> list[dict[str, Any]]:
     """The pool's pods that are not on their way out."""
     said = plane.cluster.kubectl("get", "pods", "-n", plane.namespace, "-l", f"fibflow.dev/pool={pool}", "-o", "json")

@@ -47,6 +47,10 @@ class Sighting:
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
     @property
+    def leaving(self) -> bool:
+        return "deletionTimestamp" in self.pod["metadata"]
+
+    @property
     def phase(self) -> str:
         return str(self.pod["status"].get("phase"))
 
@@ -107,9 +111,11 @@ def sightings(cluster: Access, namespace: str, what: str = PODS) -> Iterator[Sig
         begun = Sightings(process)
         thread = threading.Thread(target=begun.follow, daemon=True)
         thread.start()
-        yield begun
-        process.kill()
-        thread.join(10)
+        try:
+            yield begun
+        finally:
+            process.kill()
+            thread.join(10)
 
 
 def moment_of(

@@ -3,12 +3,13 @@
 import json
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
-from cluster import until
+from cluster import Cluster, until
 from e2e.figures import record
-from e2e.fleets import bound, pods_of, pool
+from e2e.fleets import bound, container_id, pods_of, pool
 from e2e.planes import FULL, ONLY_IN_FULL, Plane
 from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
@@ -35,25 +36,40 @@ def started(plane, image, **spec) -> None:
 
 def test_r4_one_enqueue_scales_from_nothing_and_the_task_starts_with_its_pod(staffed, client, own_cluster, fleet_image):
     started(staffed, fleet_image)
-    scaled, begun = [], []
+    scaled, begun, claimed = [], [], []
     with (
         sightings(own_cluster, staffed.namespace, DEPLOYMENTS) as deployments,
         sightings(own_cluster, staffed.namespace) as pods,
     ):
         for _ in range(10 if FULL else 3):
             begin = time.monotonic()
-            task_id = client.enqueue("work", {"seconds": 1})
+            task_id = client.enqueue("work", {"seconds": 0.5})
             scaled.append(deployments.wait(lambda each: each.replicas == 1, begin).at - begin)
-            ready = pods.wait(lambda each: each.ready, begin)
+            ready = pods.wait(lambda each: each.ready and not each.leaving, begin)
             until(partial(_past, client, [task_id], Status.PENDING), 20, "it starts")
             begun.append(max(time.monotonic() - ready.at, 0.0))
+            began = container_began(own_cluster, ready.pod)
             until(partial(_past, client, [task_id], Status.PENDING, Status.RUNNING), 20, "it ends")
+            claimed.append(first_claim(staffed, task_id) - began)
             until(partial(_left, staffed, 0), 60, "nothing is left")
     assert record("R4", "zero pods, one enqueue: the Deployment is scaled", scaled, 0.5), scaled
     assert record("R4 start", "zero pods: the task is seen started, after its pod is Ready", begun, 1.0), begun
+    assert record("R5", "a worker's container starts: its first claim", claimed, 3.0), claimed
     told = staffed.get("WorkerPool", "pool")["status"]
     assert told["scaling"]["replicas"] == 0
     assert staffed.condition("WorkerPool", "pool", "ScalingActive")["reason"] == "BacklogDecides"
+
+
+def first_claim(plane, task_id) -> float:
+    """When a task was claimed, in seconds since 1970."""
+    ((at,),) = plane.sql("SELECT started_at FROM fibflow.attempt WHERE task_id = %s", task_id)
+    return float(at) / 1e6
+
+
+def container_began(cluster: Cluster, pod: dict[str, Any]) -> float:
+    """The same of its worker's container."""
+    node = next(node for node in cluster.nodes if node.name == pod["spec"]["nodeName"])
+    return node.began(container_id(pod))
 
 
 def test_of_busy_and_idle_workers_only_the_idle_ones_go(staffed, client, fleet_image):
@@ -86,6 +102,28 @@ def _left(plane: Plane, pods: int) -> bool:
 
 
 OWNERS = "SELECT w.pod_id FROM fibflow.task t JOIN fibflow.worker w ON w.id = t.worker_id WHERE t.id = ANY(%s)"
+
+
+def test_nothing_goes_while_a_rollout_is_in_progress_and_what_is_idle_goes_after_it(staffed, client, own_cluster, fleet_image):
+    started(staffed, fleet_image)
+    tasks = [client.enqueue("work", {"seconds": 3}) for _ in range(2)]
+    staffed.wait_sql(2, "SELECT count(*) FROM fibflow.task WHERE state = 'running'", seconds=90)
+    with sightings(own_cluster, staffed.namespace, DEPLOYMENTS) as deployments:
+        stuck = {"image": "localhost/nowhere:1", "imagePullPolicy": "IfNotPresent"}
+        staffed.apply(pool(fleet_image, slots=1, scaling=BACKLOG, **stuck))
+        until(partial(_past, client, tasks, Status.PENDING, Status.RUNNING), 30, "both end")
+        until(lambda: _decided(staffed) == ("Rollout", 0), 30, "none is wanted, and none may go")
+        assert {each.replicas for each in deployments.seen} == {2}
+        staffed.apply(pool(fleet_image, slots=1, scaling=BACKLOG, drainSeconds=19))
+        fewer = deployments.wait(lambda each: each.replicas < 2)
+        assert fewer.pod["status"]["updatedReplicas"] == fewer.pod["status"]["readyReplicas"] == 2
+    assert [client.get(each).attempt for each in tasks] == [1, 1]
+
+
+def _decided(plane: Plane) -> tuple[str, int]:
+    """The last decision's reason, and how many the load asked for."""
+    told = plane.get("WorkerPool", "pool")["status"].get("scaling", {})
+    return str(told.get("reason")), int(told.get("wanted", -1))
 
 
 @ONLY_IN_FULL

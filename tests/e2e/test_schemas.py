@@ -9,6 +9,7 @@ import yaml
 
 from e2e.planes import DEFINITIONS, FULL
 from fibflow import schemas
+from fibflow_operator.yard import contains
 from unit.test_resources import ACCEPTED, REFUSED
 from unit.test_resources import resource as minimal
 
@@ -41,6 +42,7 @@ SCHEMA_REFUSES: list[tuple[str, str, Any]] = [
 CEL_REFUSES: list[tuple[str, str, Any]] = [
     ("TaskType", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}),
     ("CronTask", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}),
+    ("TaskType", "worker", {"app": "a:b", "scaling": {"minReplicas": 3, "maxReplicas": 2}}),
     ("WorkerPool", "env", [{"name": "FIBFLOW_POD_ID", "value": "x"}]),
     ("WorkerPool", "env", [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]),
     ("WorkerPool", "env", [{"name": "A"}]),
@@ -55,6 +57,15 @@ CEL_REFUSES: list[tuple[str, str, Any]] = [
 @pytest.mark.parametrize(("kind", "field", "value"), SCHEMA_REFUSES + CEL_REFUSES)
 def test_what_is_wrong_is_refused(plane, kind, field, value):
     assert f"spec.{field}" in dry(plane, kind, minimal(kind, **{field: value}), expected=422)
+
+
+def test_the_workers_of_a_types_own_take_what_a_pool_takes_and_stand_beside_no_pool(plane):
+    own = minimal("WorkerPool")["spec"]
+    for _, field, value in (each for each in ACCEPTED if each[0] == "WorkerPool"):
+        made = json.loads(dry(plane, "TaskType", minimal("TaskType", worker={**own, field: value})))
+        assert contains(made["spec"]["worker"][field], value)
+    both = minimal("TaskType", worker=own, workerPoolRef={"name": "pool"})
+    assert "give either workerPoolRef or worker" in dry(plane, "TaskType", both, expected=422)
 
 
 @pytest.mark.parametrize("kind", schemas.kinds())
@@ -127,7 +138,8 @@ def own_fields() -> list[str]:
         root = definition["versions"][0]["schema"]["openAPIV3Schema"]
         for part in ("spec", "status"):
             found += fields(root["properties"][part], f"{definition['names']['plural']}.{part}")
-    return found if FULL else found[::9]
+    once = [path for path in found if not path.startswith("tasktypes.spec.worker.")]  # the same as a pool's
+    return once if FULL else once[::9]
 
 
 def test_every_field_is_explained(plane):

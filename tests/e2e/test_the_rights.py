@@ -22,10 +22,12 @@ def allowed() -> set[tuple[str, str, str]]:
 
 
 def change_workers(plane):
-    """A pool's Deployment is made, changed and scaled, and a worker that was to go is to stay."""
+    """A pool's Deployment is made, changed and scaled, a worker that was to go is to stay, and a type's own Deployment goes."""
     scaling = {"policy": "Backlog"}
     plane.apply(resource("WorkerPool", "scaled", app="a:b", image="localhost/none:1", scaling=scaling))
     plane.apply(task_type("bound", workerPoolRef={"name": "scaled"}))
+    plane.apply(task_type("own", worker={"app": "a:b", "image": "localhost/none:1"}))
+    plane.cluster.wait("create", "deployment/own-type", namespace=plane.namespace)
     plane.cluster.wait("create", "deployment/scaled-pool", namespace=plane.namespace)
     plane.apply(resource("WorkerPool", "scaled", app="c:d", image="localhost/none:1", scaling=scaling))
     plane.proxy.journal.wait_for(verb="patch", resource="poddisruptionbudgets", user=plane.user)
@@ -37,6 +39,8 @@ def change_workers(plane):
         client.enqueue("bound")
     plane.proxy.journal.wait_for(verb="patch", resource="deployments/scale", user=plane.user)
     plane.proxy.journal.wait_for(verb="patch", resource="pods", user=plane.user)
+    plane.apply(task_type("own", workerPoolRef={"name": "scaled"}))
+    plane.proxy.journal.wait_for(verb="delete", resource="deployments", user=plane.user)
 
 
 def test_the_calls_of_the_whole_run_are_the_rules_and_none_was_denied(plane):

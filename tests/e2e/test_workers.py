@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from cluster import until
-from e2e.fleets import bound, pods_of, pool, secret
-from e2e.planes import FULL, ONLY_IN_FULL, quiet
+from cluster import Cluster, until
+from e2e.figures import record
+from e2e.fleets import bound, container_id, pods_of, pool, secret
+from e2e.planes import FULL, ONLY_IN_FULL, quiet, task_type
+from e2e.sightings import Sightings, sightings
 from fibflow import Client, Status
 
 
@@ -40,6 +42,34 @@ def test_a_pool_becomes_pods_that_run_tasks_and_a_settled_one_is_left_alone(staf
     rows = staffed.sql("SELECT pod_id, pod_uid, pool FROM fibflow.worker WHERE status = 'active'")
     assert set(rows) == {(pod["metadata"]["name"], pod["metadata"]["uid"], "pool") for pod in pods_of(staffed)}
     until(lambda: quiet(lambda: len(staffed.api_writes()), 11), 90, "nothing is written any more")
+    idle = [working_set(staffed.cluster, pod) for pod in pods_of(staffed)]
+    assert record("R6", "a worker's pod that idles: MiB of its working set", idle, 100, 100), idle
+
+
+def working_set(cluster: Cluster, pod: dict[str, Any]) -> float:
+    """In MiB."""
+    node = next(node for node in cluster.nodes if node.name == pod["spec"]["nodeName"])
+    return node.working_set(container_id(pod)) / (1 << 20)
+
+
+def test_a_type_may_have_workers_of_its_own_and_give_them_up_for_a_pool(staffed, client, fleet_image):
+    own = {name: value for name, value in pool(fleet_image)["spec"].items() if name != "replicas"}
+    staffed.apply(task_type("work", worker=own), pool(fleet_image, replicas=0))
+    staffed.start()
+    staffed.wait_condition("TaskType", "work", status="True", seconds=90)
+    assert deployment(staffed, "work-type")["metadata"]["ownerReferences"][0]["kind"] == "TaskType"
+    assert staffed.cluster.field(".spec.maxUnavailable", "pdb/work-type", namespace=staffed.namespace) == "1"
+    first = client.enqueue("work", {"seconds": 2})
+    staffed.wait_sql(["work"], "SELECT handlers::json FROM fibflow.worker WHERE pool = 'TaskType.work' AND status = 'active'")
+    staffed.wait_sql("running", "SELECT state FROM fibflow.task WHERE id = %s", first)
+    staffed.apply(bound(), pool(fleet_image))
+    staffed.cluster.wait("delete", "deployment/work-type", "pdb/work-type", namespace=staffed.namespace)
+    completed(client, first)
+    second = client.enqueue("work")
+    completed(client, second, seconds=90)
+    pools = "SELECT w.pool FROM fibflow.attempt a JOIN fibflow.worker w ON w.id = a.worker_id WHERE a.task_id = %s"
+    assert [staffed.sql(pools, each) for each in (first, second)] == [[("TaskType.work",)], [("pool",)]]
+    staffed.wait_condition("TaskType", "work", status="True", reason="InForce")
 
 
 # ── what keeps workers from it ────────────────────────────────────────────────────────────────────────────────────
@@ -154,11 +184,28 @@ def rolling_update(plane, image):
 def drained_node(plane, image):
     victims = {pod["spec"]["nodeName"] for pod in pods_of(plane)}
     node = sorted(victims)[0]
+    with sightings(plane.cluster, plane.namespace) as seen:
+        seen.wait(lambda each: each.name in {pod["metadata"]["name"] for pod in pods_of(plane)})
+        emptied(plane, node)
+        assert fewest_ready(seen) >= 2, "the disruption budget lets one go at a time"
+
+
+def emptied(plane, node):
     try:
         plane.cluster.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=240s")
         assert node not in {pod["spec"]["nodeName"] for pod in pods_of(plane)}
     finally:
         plane.cluster.kubectl("uncordon", node)
+
+
+def fewest_ready(seen: Sightings) -> int:
+    """The fewest pods that were Ready and stayed, at any time since all had been seen."""
+    staying: dict[str, bool] = {}
+    counts = []
+    for each in seen.seen:
+        staying[each.uid] = each.ready and not each.leaving and each.type != "DELETED"
+        counts.append(sum(staying.values()))
+    return min(counts[counts.index(max(counts)) :])
 
 
 def scaled_down(plane, image):

@@ -26,7 +26,7 @@ from fibflow.errors import LeaseLost
 from fibflow.store import leases, outlook, record, settle
 from fibflow.store.database import Database, Session
 from fibflow.store.ending import VERB
-from fibflow.store.migrate import check_schema
+from fibflow.store.schema import check_schema
 from fibflow_worker.__main__ import load
 from fibflow_worker.runtime import Worker
 from fibflow_worker.settings import Settings

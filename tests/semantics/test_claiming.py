@@ -171,6 +171,16 @@ def test_a_claimed_task_without_a_handler_is_released(workplace):
     assert workplace.ended(task_id).attempt == 2
 
 
+def test_a_worker_of_one_type_declares_and_runs_no_other(workplace):
+    app = serving(work=echo, other=echo)
+    workplace.run(Worker(app, Database(workplace.url), Settings(**QUICK, type="work")))
+    assert [each.name for each in workplace.client.types()] == ["work"]
+    app.sync(workplace.database)
+    left = workplace.client.enqueue("other")
+    workplace.outcome("work")
+    assert workplace.client.get(left).attempt == 0
+
+
 # ── how many at once ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -18,7 +18,7 @@ from fibflow.errors import DatabaseUnavailable, InvalidInput, SchemaMismatch
 from fibflow.store import tables
 from fibflow.store.address import parse_url
 from fibflow.store.database import Database, Session, read, write
-from fibflow.store.migrate import check_schema, newest
+from fibflow.store.schema import check_schema, newest
 from fibflow.store.tasktypes import Declaration
 
 WORK = [Declaration("work")]

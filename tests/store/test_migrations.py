@@ -9,12 +9,15 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from fibflow.errors import DatabaseUnavailable, OtherInstallation, SchemaMismatch
 from fibflow.store import migrate as migrations
+from fibflow.store import schema
 from fibflow.store.database import Database
 from fibflow.store.installation import take_lead
-from fibflow.store.migrate import check_schema, migrate, newest
+from fibflow.store.migrate import migrate
+from fibflow.store.schema import check_schema, newest
 from fibflow.store.tables import SCHEMA, metadata, schema_version
 
 CONSTRAINTS = """
@@ -162,9 +165,15 @@ def test_a_database_without_tables_says_what_to_run(empty):
         check_schema(empty)
 
 
+def test_the_names_of_the_files_say_which_migrations_there_are():
+    scripts = ScriptDirectory(str(schema.SCRIPTS))
+    assert schema.versions() == {script.revision for script in scripts.walk_revisions()}
+    assert newest() == scripts.get_current_head()
+
+
 def test_an_older_schema_says_what_to_run(empty, monkeypatch):
     migrate(empty)
-    monkeypatch.setattr(migrations, "newest", lambda: "9999")
+    monkeypatch.setattr(schema, "newest", lambda: "9999")
     with pytest.raises(SchemaMismatch, match=r"older than 9999: run `fibflow migrate`"):
         check_schema(empty)
 

@@ -14,8 +14,9 @@ from fibflow.store.claim import Lane, claim
 from fibflow.store.database import Database
 from fibflow.store.health import database_health
 from fibflow.store.installation import take_lead
-from fibflow.store.migrate import check_schema, migrate
+from fibflow.store.migrate import migrate
 from fibflow.store.rights import check_rights
+from fibflow.store.schema import check_schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "database.md"
 ROLES = ("fibflow_owner", "fibflow_operator", "fibflow_worker", "fibflow_reader")

@@ -6,7 +6,8 @@ import pytest
 
 from fibflow.client import Client
 from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
-from fibflow.model import NewTask, Options
+from fibflow.model import NewTask, Options, own_pool
+from fibflow.store import claim, leases
 from fibflow.store.cron import CronDeclaration, crons, pause_cron, ticks
 from fibflow.store.deciding import decide_ticks
 from fibflow.store.figures import TypeFigures, of_resources, queues
@@ -161,6 +162,21 @@ def test_a_type_that_is_gone_goes_by_the_policy_last_synced(database, lead, poli
             client.enqueue("code_one", {})
         database.call(sync_types, lead, [ONE])
         client.enqueue("code_one", {})
+
+
+@pytest.mark.parametrize(("policy", "pending", "running"), [("Retain", 2, 1), ("Drain", 0, 1), ("Cancel", 0, 0)])
+def test_with_a_type_its_own_workers_go_and_what_waits_for_them_is_cancelled(database, lead, policy, pending, running):
+    client, own = Client(database), dataclasses.replace(ONE, pool=own_pool("one"), deletion_policy=DeletionPolicy(policy))
+    database.call(sync_types, lead, [own])
+    first, *others = client.enqueue_many([NewTask("code_one"), NewTask("code_one"), NewTask("code_one", delay=60)])
+    worker_id = database.call(leases.register, pod_id="p", host="h", pid=1, slots=1, lease=60.0)
+    database.call(claim.claim, worker_id, [claim.Lane(database.call(type_named, "code_one").id, 1)], 1)
+    database.call(forget_types, lead, [own.resource])
+    while database.call(cancel_deleted, lead, 1):
+        pass
+    assert [client.tasks(status=each).total for each in ("pending", "running")] == [pending, running]
+    assert policy == "Retain" or [client.get(each).error for each in others] == ["TypeDeleted"] * 2
+    assert (client.get(first).status == "running") is (policy != "Cancel")
 
 
 def test_a_cron_task_that_is_gone_keeps_its_tasks(database, lead):

@@ -16,7 +16,7 @@ import pytest
 
 from fibflow.errors import SchemaMismatch
 from fibflow.store.database import Database
-from fibflow.store.migrate import check_schema
+from fibflow.store.schema import check_schema
 from fix_by_hand import Hand
 
 ROOT = Path(__file__).parents[2]

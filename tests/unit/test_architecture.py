@@ -1,6 +1,7 @@
 """What the layout promises. Who may import whom is held by import-linter, in `make check`."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +25,21 @@ def test_nothing_under_tests_is_named_like_a_module_of_the_standard_library():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_says_what_it_is_for(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+LEFT_OUT = {"alembic", "jsonschema", "kopf", "kubernetes", "mako", "yaml"}
+
+
+@pytest.mark.parametrize("left_out", sorted(LEFT_OUT))
+def test_a_worker_starts_without_what_only_others_need(left_out, started_modules):
+    assert left_out not in started_modules
+
+
+@pytest.fixture(scope="module")
+def started_modules():
+    """The top names of all that a worker imports before its application."""
+    code = "import sys, fibflow_worker.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
 @pytest.mark.parametrize("package", ["operator/fibflow_operator", "worker/fibflow", "worker/fibflow_worker"])

@@ -9,8 +9,9 @@ import pytest
 
 from fibflow.dev import absolute, stamps, wanted
 from fibflow.errors import InvalidInput
+from fibflow.model import Options
 from fibflow.pods import Pause, Pod, Pods, ending, pause_after
-from fibflow.resource_values import Manifests, WorkerPoolResource
+from fibflow.resource_values import Manifests, TaskTypeResource, WorkerPoolResource
 
 STUBBORN = (
     "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);open(sys.argv[1], 'w').close(); time.sleep(60)"
@@ -59,6 +60,13 @@ def test_a_pod_for_each_replica(tmp_path):
     assert first.env["LEVEL"] == "x"
     assert first.drain > 7, "a worker whose drain is over must have time to write what it interrupted"
     assert first.env["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
+
+
+def test_a_type_with_workers_of_its_own_has_pods_that_run_nothing_else(tmp_path):
+    own = pool(name="TaskType.resize", replicas=1, type="re size")
+    kind = TaskTypeResource("resize", "re size", None, Options(), None, False, "TaskType.resize", own)
+    (found,) = wanted(Manifests(tmp_path, (kind,), (), ()), "sqlite:///a.db", "ns").values()
+    assert (found.id, found.command[-2:]) == ("TaskType.resize-0", ("--type", "re size"))
 
 
 def test_a_file_is_named_whole_for_processes_elsewhere(tmp_path, monkeypatch):

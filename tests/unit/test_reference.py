@@ -27,3 +27,8 @@ def test_the_page_of_resources_tells_bounds_and_rules():
     assert "| `spec.deletionPolicy` | string |" in page and "one of Retain, Drain, Cancel; default `Drain`" in page
     assert "- `spec`: name cannot be changed" in page
     assert "| `spec.env[].name` |" in page
+
+
+@pytest.mark.parametrize("name", TOOL["ORDER"])
+def test_the_workers_of_a_types_own_have_the_fields_of_a_pool(name):
+    assert (ROOT / "crds" / f"{name}.yaml").read_text() == TOOL["definition"](name), "run `make reference`"

@@ -34,6 +34,7 @@ ACCEPTED = [
     ("TaskType", "limits", {"perWorker": 1}),
     ("TaskType", "suspend", True),
     ("TaskType", "workerPoolRef", {"name": "pool"}),
+    ("TaskType", "worker", {"app": "shop.tasks:app", "image": "shop:1", "env": [{"name": "LEVEL", "value": "x"}]}),
     ("TaskType", "deletionPolicy", "Retain"),
     ("TaskType", "deletionPolicy", "Drain"),
     ("TaskType", "deletionPolicy", "Cancel"),
@@ -102,6 +103,9 @@ REFUSED = [
     ("TaskType", "suspend", "yes", "spec.suspend"),
     ("TaskType", "workerPoolRef", {}, "spec.workerPoolRef.name"),
     ("TaskType", "workerPoolRef", {"name": "nowhere"}, "spec.workerPoolRef.name"),
+    ("TaskType", "worker", {}, "spec.worker.app"),
+    ("TaskType", "worker", {"app": "a:b", "slots": 0}, "spec.worker.slots"),
+    ("TaskType", "worker", {"app": "a:b", "env": [{"name": "FIBFLOW_POOL", "value": "x"}]}, "spec.worker.env[0].name"),
     ("TaskType", "deletionPolicy", "Delete", "spec.deletionPolicy"),
     ("TaskType", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}, "spec.retry.maxBackoffSeconds"),
     ("CronTask", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}, "spec.retry.maxBackoffSeconds"),
@@ -236,6 +240,15 @@ def test_values_are_what_the_file_says(write):
         True,
     )
     assert found.type_of(found.cron_tasks[0]) == "resize"
+
+
+def test_a_type_with_workers_of_its_own_is_in_no_pool(write):
+    own = {"app": "shop.tasks:app", "replicas": 2}
+    (kind,) = read(write(resource("TaskType", name="resize", worker=own))).task_types
+    assert kind.workers is not None and (kind.pool, kind.workers.name) == ("TaskType.it", "TaskType.it")
+    assert (kind.workers.app, kind.workers.replicas, kind.workers.type) == ("shop.tasks:app", 2, "resize")
+    both = resource("TaskType", worker=own, workerPoolRef={"name": "pool"})
+    assert "spec.worker: " in refusal(write(both, POOL)) and "keep one of them" in refusal(write(both, POOL))
 
 
 def test_defaults_are_those_of_the_schemas(write):
@@ -415,3 +428,10 @@ def test_a_definition_is_small_and_belongs_to_the_group(file: Path):
     assert spec["names"]["categories"] == ["fibflow"]
     assert "status" in spec["versions"][0]["subresources"]
     assert file.stat().st_size < 200 << 10
+
+
+def test_the_manifests_of_the_page_on_workers_are_right(write):
+    page = (Path(__file__).parents[2] / "docs" / "workers.md").read_text()
+    blocks = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
+    found = read(write(*blocks))
+    assert [each.pool for each in found.task_types] == ["shop", "TaskType.resize"]

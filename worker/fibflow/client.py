@@ -18,7 +18,6 @@ import fibflow.store.control
 import fibflow.store.cron
 import fibflow.store.enqueue
 import fibflow.store.leases
-import fibflow.store.migrate
 import fibflow.store.reading
 import fibflow.store.retention
 import fibflow.store.summary
@@ -202,7 +201,9 @@ class Client(Verbs):
 
     def migrate(self) -> str:
         """Bring the database to the newest schema; its version."""
-        return fibflow.store.migrate.migrate(self.database)
+        from fibflow.store.migrate import migrate  # which few programs do
+
+        return migrate(self.database)
 
     def close(self) -> None:
         """Close the connections, unless they are shared; what is called later is refused."""
@@ -233,7 +234,9 @@ class AsyncClient(Verbs):
 
     async def migrate(self) -> str:
         """Bring the database to the newest schema; its version."""
-        return await asyncio.to_thread(fibflow.store.migrate.migrate, self.database)
+        from fibflow.store.migrate import migrate
+
+        return await asyncio.to_thread(migrate, self.database)
 
     async def close(self) -> None:
         """Close the connections, unless they are shared; what is called later is refused."""

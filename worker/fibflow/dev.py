@@ -1,8 +1,8 @@
 """`fibflow dev`: a folder of manifests, run on this machine as a cluster would run it.
 
-Migrates the database, applies the manifests, keeps one worker process for each replica of each WorkerPool, and does all
-of it again when a file changes; files that are wrong leave the last good ones in force. Manifests are read in
-`resources`, processes are kept in `pods`; what a worker does is not known here.
+Migrates the database, applies the manifests, keeps one worker process for each replica of each WorkerPool and of each type
+with workers of its own, and does all of it again when a file changes; files that are wrong leave the last good ones in
+force. Manifests are read in `resources`, processes are kept in `pods`; what a worker does is not known here.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def absolute(url: str) -> str:
 
 
 def wanted(manifests: Manifests, url: str, namespace: str) -> dict[str, Pod]:
-    """A pod for each replica of each WorkerPool, by its id."""
+    """A pod for each replica that there is to be, by its id."""
     folder = manifests.folder.resolve().parent
     return {
         pod_id: _pod(pool, pod_id, folder, url, namespace)
-        for pool in manifests.worker_pools
+        for pool in manifests.fleets
         for pod_id in (f"{pool.name}-{number}" for number in range(pool.replicas))
     }
 
@@ -79,6 +79,7 @@ def _pod(pool: WorkerPoolResource, pod_id: str, folder: Path, url: str, namespac
     options = (
         *("--namespace", namespace, "--slots", str(pool.slots), "--pod-id", pod_id),
         *("--drain", str(pool.drain), "--exit-with-parent"),
+        *(("--type", pool.type) if pool.type is not None else ()),
     )
     env = dict(pool.env)
     # The URL may hold a password, and everybody can read a command line.
@@ -154,9 +155,10 @@ def remarks(manifests: Manifests, applied: resources.Applied) -> Iterator[str]:
         if cron_task.name in applied.waiting:
             type_name = manifests.type_of(cron_task)
             yield f"cron task {cron_task.name} waits: no TaskType here and no worker has declared its type {type_name} yet"
-    for pool in manifests.worker_pools:
+    for pool in manifests.fleets:
         if pool.image is not None:
-            yield f"worker pool {pool.name}: its image {pool.image} is not used here, a replica is a process"
+            owner = f"worker pool {pool.name}" if pool.type is None else f"the worker of task type {pool.type}"
+            yield f"{owner}: its image {pool.image} is not used here, a replica is a process"
     for name in applied.left:
         yield f"task type {name}: no file declares it any more; what its TaskType said stays in force"
 

@@ -7,6 +7,7 @@ and what becomes of them, is the story of resources.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from fibflow import encoding, schemas
 from fibflow.errors import InvalidInput, InvalidManifest
@@ -61,6 +62,10 @@ def _check_task_type(document: Document) -> None:
     for name in ("name", "description"):
         _refuse_blank(document, ("spec", name), spec.get(name))
     _check_retry(document)
+    if "worker" in spec:
+        if "workerPoolRef" in spec:
+            raise _refused(document, ("spec", "worker"), spec["worker"], "stands beside workerPoolRef; keep one of them")
+        _check_env(document, ("spec", "worker"), spec["worker"].get("env", []))
 
 
 def _refuse_blank(document: Document, place: Place, value: str | None) -> None:
@@ -91,16 +96,20 @@ def _check_cron_task(document: Document) -> None:
 
 
 def _check_worker_pool(document: Document) -> None:
+    _check_env(document, ("spec",), document.value["spec"].get("env", []))
+
+
+def _check_env(document: Document, above: Place, env: list[dict[str, Any]]) -> None:
     names: set[str] = set()
-    for index, entry in enumerate(document.value["spec"].get("env", [])):
-        place: Place = ("spec", "env", index, "name")
+    for index, entry in enumerate(env):
+        place: Place = (*above, "env", index, "name")
         if entry["name"].startswith("FIBFLOW_"):
             raise _refused(document, place, entry["name"], "begins with FIBFLOW_, which fibflow sets itself")
         if entry["name"] in names:
             raise _refused(document, place, entry["name"], "stands twice; keep one")
         names.add(entry["name"])
         if ("value" in entry) == ("valueFrom" in entry):
-            raise _refused(document, ("spec", "env", index, "value"), entry.get("value"), "give either value or valueFrom")
+            raise _refused(document, (*above, "env", index, "value"), entry.get("value"), "give either value or valueFrom")
 
 
 _CHECKS: dict[str, Callable[[Document], None]] = {

@@ -21,6 +21,15 @@ SECOND = 1_000_000
 """Microseconds: the unit of every instant and duration in the database."""
 
 
+OWN_POOL = "TaskType."
+"""What begins the name of the pool that a type with workers of its own has; the name of a WorkerPool holds no capital."""
+
+
+def own_pool(task_type: str) -> str:
+    """The pool of the workers that a TaskType has for itself, by its metadata.name."""
+    return f"{OWN_POOL}{task_type}"
+
+
 class Status(StrEnum):
     """Where a task is."""
 

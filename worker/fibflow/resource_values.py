@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fibflow.model import ConcurrencyPolicy, Json, MissedRunPolicy, Options
+from fibflow.model import ConcurrencyPolicy, Json, MissedRunPolicy, Options, own_pool
 
 
 @dataclass(frozen=True, slots=True)
 class TaskTypeResource:
-    """A TaskType. `type` is the name that the code uses."""
+    """A TaskType. `type` is the name that the code uses; `workers` are those that it has for itself."""
 
     name: str
     type: str
@@ -25,6 +25,7 @@ class TaskTypeResource:
     per_worker: int | None
     suspended: bool
     pool: str | None
+    workers: WorkerPoolResource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class CronTaskResource:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPoolResource:
-    """A WorkerPool: `replicas` workers that run `app`. `drain` in seconds."""
+    """A WorkerPool: `replicas` workers that run `app`, of it the `type` alone if there is one. `drain` in seconds."""
 
     name: str
     app: str
@@ -54,6 +55,7 @@ class WorkerPoolResource:
     drain: int
     env: tuple[tuple[str, str], ...]
     image: str | None
+    type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class Manifests:
     task_types: tuple[TaskTypeResource, ...]
     cron_tasks: tuple[CronTaskResource, ...]
     worker_pools: tuple[WorkerPoolResource, ...]
+
+    @property
+    def fleets(self) -> tuple[WorkerPoolResource, ...]:
+        """All workers: those of pools, and those that types have for themselves."""
+        own = (resource.workers for resource in self.task_types)
+        return (*self.worker_pools, *(workers for workers in own if workers is not None))
 
     def type_of(self, cron_task: CronTaskResource) -> str:
         """The name of the task type that a cron task runs."""
@@ -76,15 +84,17 @@ def type_name(resource: Mapping[str, Any]) -> str:
 
 
 def task_type(resource: Mapping[str, Any]) -> TaskTypeResource:
-    spec = resource["spec"]
+    spec, name = resource["spec"], resource["metadata"]["name"]
+    own = spec.get("worker")
     return TaskTypeResource(
-        name=resource["metadata"]["name"],
+        name=name,
         type=type_name(resource),
         description=spec.get("description"),
         options=_options(spec),
         per_worker=_whole(spec.get("limits", {}).get("perWorker")),
         suspended=spec.get("suspend", False),
-        pool=spec.get("workerPoolRef", {}).get("name"),
+        pool=spec.get("workerPoolRef", {}).get("name") if own is None else own_pool(name),
+        workers=None if own is None else _workers(own_pool(name), own, type_name(resource)),
     )
 
 
@@ -105,15 +115,19 @@ def cron_task(resource: Mapping[str, Any]) -> CronTaskResource:
 
 
 def worker_pool(resource: Mapping[str, Any]) -> WorkerPoolResource:
-    spec = resource["spec"]
+    return _workers(resource["metadata"]["name"], resource["spec"])
+
+
+def _workers(name: str, spec: Mapping[str, Any], type: str | None = None) -> WorkerPoolResource:
     return WorkerPoolResource(
-        name=resource["metadata"]["name"],
+        name=name,
         app=spec["app"],
         slots=int(spec.get("slots", 10)),
         replicas=int(spec.get("replicas", 1)),
         drain=int(spec.get("drainSeconds", 30)),
         env=tuple((entry["name"], entry["value"]) for entry in spec.get("env", []) if "value" in entry),
         image=spec.get("image"),
+        type=type,
     )
 
 

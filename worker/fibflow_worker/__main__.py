@@ -18,7 +18,7 @@ from fibflow.app import App
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
 from fibflow.logs import LEVELS, configure, logger
 from fibflow.store.database import Database
-from fibflow.store.migrate import check_schema
+from fibflow.store.schema import check_schema
 from fibflow.store.sqlite_file import check_file
 from fibflow_worker import health
 from fibflow_worker.runtime import Worker
@@ -37,6 +37,7 @@ LONGEST_CAUSE = 300
 @click.option("--pod-id", envvar="FIBFLOW_POD_ID", default=None, help="The pod's name, which a restart keeps.")
 @click.option("--pod-uid", envvar="FIBFLOW_POD_UID", default=None, help="The pod's uid, which no other pod has.")
 @click.option("--pool", envvar="FIBFLOW_POOL", default=None, help="Claim the types bound to this WorkerPool; none: the others.")
+@click.option("--type", envvar="FIBFLOW_TYPE", default=None, help="Run this task type only, of those that APP has.")
 @click.option(
     "--port", envvar="FIBFLOW_PORT", default=None, type=click.IntRange(0, 65535), help="Serve /livez, /readyz, /metrics."
 )

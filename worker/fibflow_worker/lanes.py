@@ -1,6 +1,7 @@
 """Lanes: for which task types this worker claims, how much room each has, and from where.
 
-The types are those of the app's handlers, which may change while the worker runs, as far as they are bound to its pool.
+The types are those of the app's handlers, which may change while the worker runs, as far as they are bound to its pool;
+or the only one that it is to run.
 The low-water mark of a lane (see fibflow.store.claim) is remembered here and dropped once a second and whenever work is
 announced.
 """
@@ -25,8 +26,8 @@ MARKED = 1.0
 class Lanes:
     """The lanes of one worker."""
 
-    def __init__(self, app: App, database: Database, slots: Slots, pool: str | None = None) -> None:
-        self.app, self.database, self.slots, self.pool = app, database, slots, pool
+    def __init__(self, app: App, database: Database, slots: Slots, pool: str | None = None, only: str | None = None) -> None:
+        self.app, self.database, self.slots, self.pool, self.only = app, database, slots, pool, only
         self.names: dict[int, str] = {}
         self._announced: set[str] = set()
         self._limits: dict[int, int | None] = {}
@@ -46,13 +47,18 @@ class Lanes:
             self._read_at = time.monotonic()
 
     @property
+    def served(self) -> dict[str, Handler]:
+        """The handlers of the types that this worker is to run, by name."""
+        return {name: each for name, each in self.app.handlers.items() if self.only in (None, name)}
+
+    @property
     def own(self) -> list[int]:
         """The types that are this worker's to claim."""
         return list(self._limits)
 
     async def _declare(self) -> None:
-        version, handlers = self.app.version, list(self.app.handlers.values())
-        declarations = [handler.declaration for handler in handlers]
+        version = self.app.version
+        declarations = [handler.declaration for handler in self.served.values()]
         ids = await self.database.run(declare_types, declarations, pool=self.pool) if declarations else {}
         self.names = {type_id: name for name, type_id in ids.items()}
         self._announced = {str(type_id) for type_id in self.names}

@@ -55,7 +55,7 @@ class Worker:
         self._slots = Slots(self.settings.slots)
         self.tallies = Tallies(app.handlers)
         self.observed = Observed(self, self._slots)
-        self._lanes = Lanes(app, own, self._slots, self.settings.pool)
+        self._lanes = Lanes(app, own, self._slots, self.settings.pool, self.settings.type)
         self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock(), self.tallies)
         self._turns = Turns(own, self._slots, self._lanes, self, self._attempts.start, self.tallies)
         self._tenure = Tenure(own, self.settings, self._attempts, self._turns, self._handlers)
@@ -96,7 +96,7 @@ class Worker:
         return self.writes and self.state is State.RUNNING and not self.paused and not self._tenure.paused
 
     def _handlers(self) -> list[str]:
-        return [handler.declaration.name for handler in self.app.handlers.values()]
+        return list(self._lanes.served)
 
     @property
     def lease_age(self) -> float:

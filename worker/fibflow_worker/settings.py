@@ -26,6 +26,8 @@ class Settings:
     """The pod's uid: once the pod is gone, nobody registers under it any more."""
     pool: str | None = None
     """The WorkerPool that it belongs to: it claims the types bound to that, or those bound to none."""
+    type: str | None = None
+    """The one task type that it runs; None for all that its application has handlers for."""
     poll_interval: float = 1.0
     """Between two looks at the database while nobody tells of work; jittered by a tenth."""
     heartbeat_interval: float = 5.0
@@ -57,7 +59,7 @@ class Settings:
         return self.lease / 6
 
     def __post_init__(self) -> None:
-        for name in ("pod_id", "pod_uid", "pool"):
+        for name in ("pod_id", "pod_uid", "pool", "type"):
             encoding.optional_text(getattr(self, name), name, longest=253)
         for name, (lowest, highest, whole) in BOUNDS.items():
             value = getattr(self, name)

@@ -55,6 +55,21 @@ def _apply(api: Api, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return api.call("PATCH", path, {"fieldManager": MANAGER, "force": "true"}, body, patch=APPLY)
 
 
+def remove(api: Api, place: Name, uid: str) -> None:
+    """Delete this Deployment, its pods and its disruption budget; what is gone is none. Raises ApiFailure."""
+    inside = _inside(place.namespace)
+    _delete(api, f"/apis/policy/v1{inside}/poddisruptionbudgets/{place.name}", {})
+    _delete(api, f"{deployments(place.namespace)}/{place.name}", {"preconditions": {"uid": uid}})
+
+
+def _delete(api: Api, path: str, options: Mapping[str, Any]) -> None:
+    try:
+        api.call("DELETE", path, body={"propagationPolicy": "Background", **options})
+    except ApiRefused as refused:
+        if refused.status not in (NOT_FOUND, CONFLICT):  # another has its name by now
+            raise
+
+
 def cost(api: Api, pod: Name, cost: str | None) -> None:
     """Say how dear a pod is to its ReplicaSet, None for as dear as any; one that is gone is none. Raises ApiFailure."""
     body = {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": cost}}}

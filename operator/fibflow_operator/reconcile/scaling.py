@@ -90,7 +90,7 @@ async def scale(scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, de
     rule, seen = rule_of(fleet), scene.yard.deployments.get(fleet.deployment)
     if rule.policy is not Policy.BACKLOG or seen is None or seen.owner != fleet.uid or seen.digest is None:
         return False
-    place = fleet.key.place
+    place = fleet.place
     demand = None if demands is None else demands.get(place, NOTHING)
     decision, history = decide(rule, _signal(seen, demand), scaling.histories.get(place, History()))
     scaling.histories[place] = history

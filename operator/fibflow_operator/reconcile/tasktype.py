@@ -8,6 +8,7 @@ from fibflow.store.figures import TypeFigures
 from fibflow.store.synced import Name, TypeRow, forget_types, stored_types, sync_types
 from fibflow_operator import plan
 from fibflow_operator.plan import Refusal, Standing
+from fibflow_operator.reconcile.staffed import with_workers
 from fibflow_operator.reconcile.subject import Decide, Report, Scene
 from fibflow_operator.world import Key, Kind, Resource
 
@@ -37,7 +38,7 @@ class TaskTypes:
         return scene.world.claimants(row.resource.namespace, row.name)[:1]
 
     async def reports(self, scene: Scene, resources: Sequence[tuple[Resource, Standing]]) -> dict[Key, Report]:
-        return {each.key: _report(scene, each, standing) for each, standing in resources}
+        return {each.key: with_workers(scene, each, _report(scene, each, standing)) for each, standing in resources}
 
 
 def _report(scene: Scene, resource: Resource, standing: Standing) -> Report:

@@ -1,6 +1,7 @@
-"""Workers: bring the Deployment of a WorkerPool to what it asks for, step by step, until there is no step left.
+"""Workers: bring the Deployment of a resource to what it asks for, step by step, until there is no step left.
 
-What a step is, and when which is due, is decided in `deployment`. What ails the workers is told by `staffing`.
+What a step is, and when which is due, is decided in `deployment`. A TaskType that has no workers of its own any more loses
+its Deployment; what goes with a resource is the cluster's business. What ails the workers is told by `staffing`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from fibflow_operator import deployment
 from fibflow_operator.conditions import Reason
 from fibflow_operator.deployment import Fleet, Step, next_step
 from fibflow_operator.kube.api import ApiRefused
+from fibflow_operator.names import deployment_of
 from fibflow_operator.plan import Refusal
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.world import Key
+from fibflow_operator.world import Key, Resource
 from fibflow_operator.yard import Deployment
 
 log = logger(__name__)
@@ -37,6 +39,8 @@ class Hands(Protocol):
 
     async def scale(self, place: Name, replicas: int) -> None: ...
 
+    async def remove(self, place: Name, uid: str) -> None: ...
+
     async def cost(self, pod: Name, cost: str | None) -> None: ...
 
 
@@ -47,16 +51,28 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
     if resource is None or standing is None or standing.refusal is not None or not scene.yard.knows(key.namespace):
         return True  # the last good Deployment stays as it is
     fleet = deployment.fleet_of(resource)
-    if not fleet.spec.get("image"):
-        scene.refused[key] = Refusal(Reason.NO_IMAGE, "spec.image: is missing; a cluster starts workers from an image")
+    if fleet is not None and not fleet.spec.get("image"):
+        scene.refused[key] = Refusal(Reason.NO_IMAGE, f"{fleet.path}.image: is missing; a cluster starts workers from an image")
         return True
     try:
-        return await _steps(scene, hands, fleet)
+        return await (_remove(scene, hands, resource) if fleet is None else _steps(scene, hands, fleet))
     except ApiRefused as refused:
         if refused.status in TRANSIENT or refused.status >= 500:
             raise
         scene.refused[key] = Refusal(Reason.DEPLOYMENT_REFUSED, f"the API server refused it: {one_line(refused)[:500]}")
         return False
+
+
+async def _remove(scene: Scene, hands: Hands, resource: Resource) -> bool:
+    """Remove the Deployment of a resource that has no workers any more; what runs there drains."""
+    place = deployment_of(resource.key)
+    seen = scene.yard.deployments.get(place)
+    if seen is not None and seen.owner == resource.uid:
+        log.info("deployment_changed", step="remove", namespace=place.namespace, name=place.name)
+        await hands.remove(place, seen.uid)
+        scene.applied.pop(resource.key, None)
+        scene.scaled.pop(resource.key, None)
+    return True
 
 
 async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:

@@ -1,10 +1,12 @@
-"""One type of task that does what its payload says: for so many seconds, in so many MiB, in a process of its own."""
+"""Types of tasks that do what their payload says: for so many seconds, in so many MiB, in a process of their own, too late."""
 
 import asyncio
 import os
 import time
 
-from fibflow import App
+from fibflow import App, Client
+from fibflow.store.database import Database
+from fibflow.store.record import note_running, progress_note
 
 app = App()
 
@@ -31,3 +33,16 @@ def apart(ctx, payload):
     held = bytearray((payload or {}).get("mebibytes", 0) << 20)
     time.sleep((payload or {}).get("seconds", 0))
     return {"held": len(held)}
+
+
+@app.task("late", timeout=600)
+def late(ctx, payload):
+    """At the first attempt, write until that is refused, over a connection that waits for as long as the network takes."""
+    if ctx.fence > 1:
+        return "elsewhere"
+    patient = Database(os.environ["FIBFLOW_DATABASE"], namespace=os.environ["FIBFLOW_NAMESPACE"], patience=120)
+    owner = Client(patient).get(ctx.id).worker_id or 0
+    note, shown = progress_note("is written", None, None, None, None)
+    while patient.call(note_running, owner, ctx.id, ctx.fence, note, shown) is None:
+        time.sleep(0.2)
+    return "too late"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import fibflow
-from fibflow.store.migrate import newest
+from fibflow.store.schema import newest
 
 RENAMED = {
     "store/tables/programs.py": ('sa.Column("host", ', 'sa.Column("machine", '),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from fibflow import encoding
-from fibflow.model import Options
+from fibflow.model import OWN_POOL, Options
 from fibflow.store.clock import micros, seconds
 from fibflow.store.control import cancel
 from fibflow.store.database import Session, read, write
@@ -145,19 +145,27 @@ def _release(session: Session, which: sa.ColumnElement[bool]) -> None:
     session.connection.execute(sa.update(task_type).where(which).values(resource=None, draining=~stays))
 
 
-_cancelled = sa.and_(task_type.c.draining, task_type.c.deletion_policy == sa.text("'Cancel'"))
+_waits = task.c.state.in_(("scheduled", "ready"))
+_cancelled = sa.and_(
+    task_type.c.draining,
+    sa.or_(
+        task_type.c.deletion_policy == sa.text("'Cancel'"),
+        sa.and_(task_type.c.pool.startswith(OWN_POOL, autoescape=True), _waits),
+    ),
+)
+"""What is to end with its type: all of it under the policy Cancel, and what waits if the type's own workers go with it."""
 
 
 @read
 def tasks_to_cancel(session: Session) -> bool:
-    """Whether a type that is to be cancelled still has tasks that are not final."""
+    """Whether a type that is gone has tasks that are to be cancelled."""
     query = sa.select(task.c.id).join(task_type, task_type.c.id == task.c.type_id).where(_cancelled).limit(1)
     return session.connection.execute(query).first() is not None
 
 
 @write
 def cancel_deleted(session: Session, lead: Lead, limit: int = 100) -> int:
-    """Cancel tasks of types that are gone with the policy Cancel, at most `limit`; how many. Raises LeadLost."""
+    """Cancel tasks that end with their types, at most `limit`; how many. Raises LeadLost."""
     check_lead(session, lead)
     query = (
         sa.select(task.c.id, task_type.c.namespace)
