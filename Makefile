@@ -54,7 +54,7 @@ clean-clone: ## clone to a temporary folder and run both commands of the README 
 
 constraints: venv ## resolve the newest versions afresh into constraints.txt
 	rm -rf build/resolve && $(BIN)/python -m venv build/resolve
-	build/resolve/bin/pip install --quiet '.[postgres,operator,dev,bench]'
+	build/resolve/bin/pip install --quiet '.[postgres,operator,dev,image,bench]'
 	{ sed -n '/^#/p' constraints.txt; build/resolve/bin/pip freeze --exclude fibflow; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build/resolve
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import REGISTRY, Metric
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -42,15 +43,26 @@ OVERDUE = family(
 PAUSED = family("gauge", "fibflow_cron_paused", "Cron tasks that are paused by a failure.", ["task_namespace"])
 WORKERS = family("gauge", "fibflow_workers", "Active workers.", ["task_namespace"])
 WORKER_SLOTS = family("gauge", "fibflow_workers_slots", "Slots of all active workers.", ["task_namespace"])
+WANTED = family("gauge", "fibflow_operator_wanted_workers", "Workers that a pool should have.", ["task_namespace", "pool"])
+READY = family("gauge", "fibflow_operator_ready_workers", "A pool's pods that are ready.", ["task_namespace", "pool"])
 TRANSACTION = family("gauge", "fibflow_database_oldest_transaction_seconds", "Age of the database's oldest transaction.")
 LIVE = family("gauge", "fibflow_database_live_rows", "Rows of a table, as the statistics know them.", ["table"])
 DEAD = family("gauge", "fibflow_database_dead_rows", "Rows of a table that wait to be cleared away.", ["table"])
 BYTES = family("gauge", "fibflow_database_bytes", "Size of a table with its indexes.", ["table"])
 CONNECTIONS = family("gauge", "fibflow_database_connections", "Connections to the server, of all databases.")
 MOST = family("gauge", "fibflow_database_max_connections", "Connections that the server allows.")
-BY_INDEX = family("gauge", "fibflow_database_claim_indexed", "1 if the plan of a claim comes in by an index.")
+BY_INDEX = family("gauge", "fibflow_database_claim_indexed", "1 if the plan of a claim comes in by an index, or needs none.")
 
 Samples = Iterator[tuple[Sequence[str], float]]
+
+
+class Staff(NamedTuple):
+    """A pool: how many workers it should have, and how many of its pods are ready."""
+
+    namespace: str
+    pool: str
+    wanted: int
+    ready: int
 
 
 class Observed(Collector):
@@ -60,6 +72,7 @@ class Observed(Collector):
         self.queues: Sequence[Queue] | None = None
         self.rest: Rest | None = None
         self.health: DatabaseHealth | None = None
+        self.pools: Sequence[Staff] | None = None
         self.seen_at = 0.0
 
     def see(self, queues: Sequence[Queue], rest: Rest) -> None:
@@ -68,16 +81,18 @@ class Observed(Collector):
 
     def forget(self) -> None:
         """The lead is over, or the database away: what was seen is true no more."""
-        self.queues = self.rest = self.health = None
+        self.queues = self.rest = self.health = self.pools = None
 
     def collect(self) -> Iterator[Metric]:
-        queues, rest, health = self.queues, self.rest, self.health
+        queues, rest, health, pools = self.queues, self.rest, self.health, self.pools
         if queues is not None and rest is not None:
             now = rest.now + round((time.monotonic() - self.seen_at) * SECOND)
             yield from _of_queues(busiest(queues), now)
             yield from _of_rest(rest, now)
         if health is not None:
             yield from _of_health(health)
+        if pools is not None:
+            yield from _of_pools(pools)
 
 
 def busiest(queues: Sequence[Queue]) -> dict[tuple[str, str], Sequence[Queue]]:
@@ -128,6 +143,16 @@ def _of_health(health: DatabaseHealth) -> Iterator[Metric]:
     }
     for described, value in single.items():
         yield _family(described, iter([((), float(value))]))
+
+
+def _of_pools(pools: Sequence[Staff]) -> Iterator[Metric]:
+    """Those that lack the most have series of their own, the rest are summed."""
+    ordered = sorted(pools, key=lambda staff: (staff.ready - staff.wanted, -staff.wanted))
+    told = ordered[:OWN_SERIES]
+    if left := ordered[OWN_SERIES:]:
+        told.append(Staff(OTHER, OTHER, sum(staff.wanted for staff in left), sum(staff.ready for staff in left)))
+    yield _family(WANTED, (((staff.namespace, staff.pool), staff.wanted) for staff in told))
+    yield _family(READY, (((staff.namespace, staff.pool), staff.ready) for staff in told))
 
 
 def _family(described: Described, samples: Samples) -> GaugeMetricFamily:

@@ -21,6 +21,7 @@ from fibflow.store.draining import pools_marked
 from fibflow.store.synced import Name
 from fibflow_operator.deployment import Fleet, fleet_of
 from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.observed import OBSERVED, Staff
 from fibflow_operator.reconcile.letting_go import Scales
 from fibflow_operator.reconcile.scaling import Scaling, Sight, scale
 from fibflow_operator.reconcile.subject import Scene
@@ -61,15 +62,30 @@ class Sizing:
             self.work.clear()
             fleets = [fleet for key in self.scene.world.staffed() if (fleet := self._scaled(key)) is not None]
             self.scaling.keep([fleet.place for fleet in fleets])
+            begin = time.monotonic()
             if fleets:
-                begin = time.monotonic()
                 await self._scale(fleets)
-                await asyncio.sleep(max(SCALE_AT_MOST, SHARE * (time.monotonic() - begin)))
+            OBSERVED.pools = self.staff()
+            await asyncio.sleep(max(SCALE_AT_MOST, SHARE * (time.monotonic() - begin)))
 
     def heard(self, told: str) -> None:
         """There is new work of some type, or may be."""
         if not told.startswith("w"):
             self.work.set()
+
+    def staff(self) -> list[Staff]:
+        """What each pool should have and has; one that nothing is decided about yet is left out."""
+        found = [fleet_of(each) for key in self.scene.world.staffed() if (each := self.scene.world.get(key))]
+        wanted = ((fleet, self._wanted(fleet)) for fleet in found)
+        return [Staff(*fleet.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
+
+    def _wanted(self, fleet: Fleet) -> int | None:
+        decided: int | None = self.scene.scaled.get(fleet.key, {}).get("replicas")
+        return decided if fleet.replicas is None else fleet.replicas
+
+    def _ready(self, fleet: Fleet) -> int:
+        seen = self.scene.yard.deployments.get(fleet.deployment)
+        return seen.ready if seen is not None and seen.owner == fleet.uid else 0
 
     def _scaled(self, key: Key) -> Fleet | None:
         resource, standing = self.scene.world.get(key), self.scene.standings.get(key)

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from bench import bloat, drain, enqueue, idle, latency, report
+from bench import bloat, drain, enqueue, idle, latency, metrics, report
 from bench.course import SETTINGS, Course, Length
 from postgres_server import Server
 
@@ -21,6 +21,7 @@ ROWS: dict[str, Callable[[Course], list[report.Row]]] = {
     "P3": latency.measure,
     "P5": bloat.measure,
     "P9": idle.measure,
+    "M": metrics.measure,
 }
 
 

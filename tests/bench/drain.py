@@ -1,5 +1,6 @@
 """P1: a backlog emptied by one worker process, beside the peer and the bare loop, each at its best batch size."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from bench.report import Row, row
 
 def measure(course: Course) -> list[Row]:
     n = course.size(50_000, 20_000)
-    drain = partial(partial, _rate, course, n)
+    drain = partial(rate, course, n)
     peer = {f"pgqueuer, batch {batch}": drain("pgqueuer_peer", batch=batch) for batch in (100, 500, 1000)}
     bare = {f"bare loop, batch {batch}": drain("floor", batch=batch) for batch in (500, 1000)}
     told = {"bare loop with events": drain("floor", batch=1000, events=True)}
@@ -21,9 +22,14 @@ def measure(course: Course) -> list[Row]:
     return [row("P1", ours, _best(medians, peer), **detail), row("P1.bare", ours, _best(medians, bare), **detail)]
 
 
-def _rate(course: Course, n: int, contestant: str, **arguments: Any) -> float:
-    with course.backlog(contestant, n) as url:
-        return n / float(lap.run(contestant, "drain", url=url, n=n, **arguments))
+def rate(course: Course, n: int, contestant: str, **arguments: Any) -> Callable[[], float]:
+    """A lap that drains a backlog of its own, in tasks a second."""
+
+    def lapped() -> float:
+        with course.backlog(contestant, n) as url:
+            return n / float(lap.run(contestant, "drain", url=url, n=n, **arguments))
+
+    return lapped
 
 
 def _best(medians: dict[str, float | None], names: dict[str, Any]) -> float | None:

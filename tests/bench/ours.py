@@ -7,6 +7,7 @@ with everything on: attempts, events, fencing, results; the event loop is asynci
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 
 import psycopg
 import tenacity
+from prometheus_client import generate_latest
 
 from bench import lap
 from fibflow.app import App
@@ -23,8 +25,9 @@ from fibflow.model import Json, NewTask, Options
 from fibflow.store.database import Database
 from fibflow.store.migrate import migrate
 from fibflow_worker.runtime import Worker
-from fibflow_worker.serving import serve
+from fibflow_worker.serving import serve, show
 from fibflow_worker.settings import Settings
+from fibflow_worker.tallies import Tallies
 
 Handler = Callable[[AsyncContext, Any], Coroutine[Any, Any, Json]]
 
@@ -59,8 +62,14 @@ def enqueue_one_by_one(url: str, n: int) -> float:
     return time.perf_counter() - begun
 
 
-def drain(url: str, n: int, slots: int) -> float:
-    """Seconds from the start of one worker until the last of the `n` queued tasks is settled and the worker has ended."""
+def drain(url: str, n: int, slots: int, metrics: str = "counted") -> float:
+    """Seconds from the start of one worker until the last of the `n` queued tasks is settled and the worker has ended.
+
+    `metrics`: they are always `counted`, unless `none` are; `scraped` are these, and those of the process, every second.
+    """
+    if metrics == "none":
+        for verb in ("claimed", "ended"):
+            setattr(Tallies, verb, _untold)
     left = n
 
     async def noop(ctx: AsyncContext, payload: Json) -> Json:
@@ -71,11 +80,24 @@ def drain(url: str, n: int, slots: int) -> float:
         return await _noop(ctx, payload)
 
     worker = Worker(_app({"noop": noop}), Database(url), Settings(slots=slots))
+    if metrics == "scraped":
+        show(worker)
+        threading.Thread(target=_scrape, daemon=True).start()
     begun = time.perf_counter()
     asyncio.run(serve(worker))
     elapsed = time.perf_counter() - begun
     _check_completed(url, n)
     return elapsed
+
+
+def _untold(tallies: Tallies, *_told: object, **_more: object) -> None:
+    """Count nothing."""
+
+
+def _scrape() -> None:
+    while True:
+        generate_latest()
+        time.sleep(1)
 
 
 def settled_at(url: str) -> list[int]:

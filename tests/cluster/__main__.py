@@ -46,7 +46,7 @@ def _up(options: argparse.Namespace) -> int:
     started = cluster.Cluster(options.folder, options.nodes)
     started.start()
     print(f"cluster: {options.nodes} nodes are Ready after {time.monotonic() - begin:.1f} s")
-    print(f"    export KUBECONFIG={started.kubeconfig} PATH={started.commands}:$PATH   # kubectl, helm")
+    print(f"    export KUBECONFIG={started.kubeconfig} PATH={started.commands}:$PATH   # kubectl, helm, helm4")
     print(f"    PostgreSQL, from here: {started.postgres.url(address='127.0.0.1', port=started.postgres_port)}")
     print(f"    PostgreSQL, from a pod: {started.postgres.url()}")
     return 0

@@ -4,6 +4,7 @@ There is one base that a Dockerfile can name without asking any registry: `ARG B
 release with its Python, as `python` and with pip. What was built once from the same files is not built again.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,12 @@ def base() -> str:
     return reference
 
 
+def layers(reference: str) -> list[str]:
+    """The layers of an image in buildah's storage, by the digests of what they hold."""
+    said = json.loads(_buildah("inspect", "--type", "image", reference))
+    return [str(digest) for digest in said["OCIv1"]["rootfs"]["diff_ids"]]
+
+
 def _build(context: Path, reference: str, archive: Path, *options: str) -> None:
     # Whom this machine trusts, a build trusts, too; the image is none the wiser.
     trust = (f"--volume={TRUST}:{TRUST}:ro", f"--volume={cache.folder()}/buildah/pip.conf:/etc/pip.conf:ro")
@@ -106,7 +113,7 @@ def _build(context: Path, reference: str, archive: Path, *options: str) -> None:
     _buildah("push", "--quiet", reference, f"oci-archive:{archive}:{reference}")
 
 
-def _buildah(*arguments: str) -> None:
+def _buildah(*arguments: str) -> str:
     folder = cache.folder() / "buildah"
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in SETTINGS.items():
@@ -119,6 +126,7 @@ def _buildah(*arguments: str) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"buildah {arguments[0]}: {done.stderr[-4000:]}")
+    return done.stdout
 
 
 def _debian(path: Path) -> None:

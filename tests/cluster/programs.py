@@ -1,8 +1,9 @@
 """The programs of a cluster: built from Go modules at the versions of go/go.mod, or Debian's packages.
 
-One module for all that a cluster needs, so that they share what they depend on and its build, and one for Prometheus,
-which is built without the ways to find targets that are not Kubernetes'. It knows how to build and where the results
-are; what they are called with is said where they are started.
+One module for all that a cluster needs, so that they share what they depend on and its build. Modules of their own have
+Prometheus, which is built without the ways to find targets that are not Kubernetes', and Helm 4, which wants a newer
+Kubernetes' code than the cluster's. It knows how to build and where the results are; what they are called with is said
+where they are started.
 """
 
 import os
@@ -13,7 +14,6 @@ from pathlib import Path
 from . import cache
 
 SOURCES = Path(__file__).parent / "go"
-WATCHERS = Path(__file__).parent / "prometheus"
 KUBERNETES = "1.34.4"
 VERSION = "k8s.io/component-base/version"
 LINK = f"-s -w -X {VERSION}.gitVersion=v{KUBERNETES} -X {VERSION}.gitMajor=1 -X {VERSION}.gitMinor=34"
@@ -24,11 +24,13 @@ PACKAGES = {
     "helm": "helm.sh/helm/v3/cmd/helm",
     "kube": ".",
 }
-WATCHING = {
-    "promtool": "github.com/prometheus/prometheus/cmd/promtool",
-    "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+PROMETHEUS_TAGS = "remove_all_sd,enable_kubernetes_sd"
+# A program, the folder of its module beside this file, its package, and the build's tags.
+APART = {
+    "promtool": ("prometheus", "github.com/prometheus/prometheus/cmd/promtool", PROMETHEUS_TAGS),
+    "prometheus": ("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", PROMETHEUS_TAGS),
+    "helm4": ("helm4", "helm.sh/helm/v4/cmd/helm", ""),
 }
-WATCHING_TAGS = "remove_all_sd,enable_kubernetes_sd"
 # Debian's package and a file of it that we run.
 DEBIAN = {
     "containerd": "/usr/bin/containerd",
@@ -50,8 +52,8 @@ def build() -> None:
     install(missing())
     for name in PACKAGES:
         program(name, build=True)
-    for name in WATCHING:
-        watcher(name)
+    for name in APART:
+        apart(name)
 
 
 def program(name: str, build: bool = False) -> Path:
@@ -60,11 +62,12 @@ def program(name: str, build: bool = False) -> Path:
     return cache.entry(name, sources, lambda path: _compile(name, path, SOURCES, PACKAGES[name]), build=build)
 
 
-def watcher(name: str) -> Path:
-    """Where Prometheus or its promtool is; built if it is not there, for it takes a minute and no cluster."""
-    files = [path for path in sorted(WATCHERS.rglob("*")) if path.is_file()]
-    sources = (files, WATCHING[name], WATCHING_TAGS)
-    return cache.entry(name, sources, lambda path: _compile(name, path, WATCHERS, WATCHING[name], "-tags", WATCHING_TAGS))
+def apart(name: str) -> Path:
+    """Where a program with a module of its own is; built if it is not there, for it takes a minute and no cluster."""
+    folder, package, tags = APART[name]
+    module = Path(__file__).parent / folder
+    files = [path for path in sorted(module.rglob("*")) if path.is_file()]
+    return cache.entry(name, (files, package, tags), lambda path: _compile(name, path, module, package, "-tags", tags))
 
 
 def link(folder: Path) -> None:
@@ -72,6 +75,7 @@ def link(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "kubectl").symlink_to(program("kube"))
     (folder / "helm").symlink_to(program("helm"))
+    (folder / "helm4").symlink_to(apart("helm4"))
 
 
 def built() -> bool:

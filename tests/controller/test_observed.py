@@ -13,7 +13,7 @@ from fibflow.store.cron import CronDeclaration, put_cron
 from fibflow.store.database import Database
 from fibflow.store.figures import Queue, Rest, TypeFigures, queues, rest
 from fibflow.store.health import claim_by_index, database_health
-from fibflow_operator.observed import Observed
+from fibflow_operator.observed import Observed, Staff
 from fix_database import move_clock
 from scraping import families, samples, value
 
@@ -85,6 +85,17 @@ def test_a_thousand_late_cron_tasks_are_few_series_the_latest_first():
     assert found[OTHER] == pytest.approx(1800, abs=1)
 
 
+def test_a_pool_that_is_gone_has_no_series_and_of_many_those_that_lack_workers_have_their_own():
+    observed = Observed()
+    observed.pools = [Staff("default", f"pool-{number}", 2, 2) for number in range(250)] + [Staff("default", "short", 3, 1)]
+    text = _scrape(observed)
+    assert (value(text, "fibflow_operator_wanted_workers"), value(text, "fibflow_operator_ready_workers")) == (503, 501)
+    assert value(text, "fibflow_operator_ready_workers", pool="short") == 1
+    assert len(samples(text)) == 2 * 201
+    observed.pools = []
+    assert samples(_scrape(observed)) == []
+
+
 def test_the_databases_health_is_told_with_the_oldest_transaction(postgres_url):
     database = Database(postgres_url)
     with database.engine.connect() as held:
@@ -98,6 +109,14 @@ def test_the_databases_health_is_told_with_the_oldest_transaction(postgres_url):
     observed = Observed()
     observed.health = health
     assert value(_scrape(observed), "fibflow_database_oldest_transaction_seconds") == health.oldest_transaction
+    database.close()
+
+
+def test_a_table_that_is_small_needs_no_index(postgres_url):
+    database = Database(postgres_url)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DROP INDEX fibflow.task_claim"))
+    assert database.call(claim_by_index)
     database.close()
 
 

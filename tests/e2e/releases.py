@@ -16,6 +16,8 @@ from e2e.fleets import PARTS, base
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "fibflow"
+LAST_WORDS = "--- of the namespace:\n"
+"""What Helm said is before that."""
 PROMETHEUS_FILE = 'FROM scratch\nCOPY prometheus /prometheus\nUSER 65534:65534\nENTRYPOINT ["/prometheus"]\n'
 
 
@@ -37,7 +39,7 @@ def postgresql() -> Image:
 def prometheus(folder: Path) -> Image:
     """Prometheus alone; `folder` is where its image may be put together."""
     (folder / "Dockerfile").write_text(PROMETHEUS_FILE)
-    (folder / "prometheus").write_bytes(programs.watcher("prometheus").read_bytes())
+    (folder / "prometheus").write_bytes(programs.apart("prometheus").read_bytes())
     (folder / "prometheus").chmod(0o755)
     return images.of(folder, "prometheus")
 
@@ -52,19 +54,22 @@ def restricted(cluster: Access, name: str) -> Iterator[str]:
 
 
 class Release:
-    """A release of the chart, named `my`, in a namespace."""
+    """A release of the chart, named `my`, in a namespace, by Helm 3 or by the command that `program` names."""
 
-    def __init__(self, cluster: Cluster, namespace: str, image: str, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, image: str, folder: Path, program: str = "helm") -> None:
         self.cluster, self.namespace, self._image, self._folder = cluster, namespace, image, folder
+        self.program = program
         self.values: dict[str, Any] = {}
         self.notes = ""
+        self.took = 0.0
 
     def helm(self, *arguments: str) -> str:
         """What a Helm command prints; RuntimeError with what it said when it fails."""
-        command = [str(self.cluster.commands / "helm"), *arguments, "--namespace", self.namespace]
+        command = [str(self.cluster.commands / self.program), *arguments, "--namespace", self.namespace]
         done = subprocess.run([*command, "--kubeconfig", str(self.cluster.kubeconfig)], capture_output=True, text=True)
         if done.returncode != 0:
-            raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr.strip()}\n{done.stdout}\n{self.last_words()}")
+            words = f"{done.stderr.strip()}\n{done.stdout}\n{LAST_WORDS}{self.last_words()}"
+            raise RuntimeError(f"{self.program} {' '.join(arguments)}: {words}")
         return done.stdout
 
     def install(self, values: dict[str, Any], chart: Path = CHART, *options: str) -> str:

@@ -1,18 +1,25 @@
 """The chart on a real cluster, from nothing: it installs, tells how to go on, is watched, is upgraded, goes and comes back."""
 
+import itertools
 import json
 import runpy
+import time
 
 import pytest
 
+from cluster.network import CONTROL
+from cluster.network import DATABASE as DATABASE_PORT
 from cluster.waiting import until
-from e2e import releases
-from e2e.planes import resource, task_type
+from e2e import fleets, releases
+from e2e.figures import record
+from e2e.planes import ONLY_IN_FULL, resource, task_type
 from e2e.releases import CHART, ROOT, Prometheus, Release
+from fibflow.store.migrate import migrate
 from manifests.test_dashboard import EXPRESSIONS, VARIABLES
 from scraping import families
 
 DATABASE = "chart"
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +28,9 @@ def operator_image(own_cluster):
 
 
 @pytest.fixture
-def place(own_cluster, operator_image, tmp_path, request):
+def place(own_cluster, operator_image, tmp_path):
     """A namespace of restricted security, and a release that is to be."""
-    with releases.restricted(own_cluster, f"chart-{request.node.name[5:30].strip('_').replace('_', '-')}") as namespace:
+    with releases.restricted(own_cluster, f"chart-{next(NUMBERS)}") as namespace:
         yield Release(own_cluster, namespace, operator_image, tmp_path)
 
 
@@ -36,7 +43,9 @@ def installed(own_cluster, operator_image, tmp_path_factory):
         for name in ("database", "fibflow-database"):
             own_cluster.kubectl("create", "secret", "generic", name, "-n", namespace, f"--from-literal=dsn={url}")
         release = Release(own_cluster, namespace, operator_image, tmp_path_factory.mktemp("release"))
+        begin = time.monotonic()
         release.notes = release.install({"database": {"existingSecret": "database"}})
+        release.took = time.monotonic() - begin
         yield release
         release.uninstall()
 
@@ -48,6 +57,10 @@ def test_the_notes_say_which_commands_come_next_and_they_work(installed):
     assert "kubectl get fibflow --namespace chart" in notes
     assert "kubectl create secret generic fibflow-database --namespace NAMESPACE" in notes
     assert "Phase:          Succeeded" in installed.helm("test", "my")
+
+
+def test_an_install_on_an_empty_database_is_ready_within_a_minute(installed):
+    assert record("H1", "helm install --wait on an empty database", [installed.took], 60)
 
 
 def test_what_is_applied_comes_into_force_and_an_upgrade_loses_none_of_it(installed):
@@ -121,14 +134,81 @@ def test_the_built_in_database_needs_nothing_else(place):
     place.uninstall()
 
 
-def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(place):
-    nowhere = {"database": {"host": "nowhere.invalid", "operator": {"user": "op"}}}
-    hurried = {"migrations": {"waitSeconds": 1, "backoffLimit": 0}}
-    with pytest.raises(RuntimeError, match="failed pre-install") as failed:
-        place.install(nowhere | hurried)
-    assert "postgresql://op@nowhere.invalid:5432/fibflow?sslmode=prefer is not available" in str(failed.value)
-    assert place.operators() == []
-    place.helm("uninstall", "my", "--no-hooks")
+@ONLY_IN_FULL
+def test_helm_4_installs_tests_upgrades_rolls_back_and_uninstalls(place):
+    place.program = "helm4"
+    place.cluster.postgres.sql("CREATE DATABASE by_helm_4")
+    url = place.cluster.postgres.url("by_helm_4")
+    place.cluster.apply(fleets.secret(url), place.namespace)
+    values = {"database": {"existingSecret": "fibflow-database"}, "watchNamespaces": [place.namespace]}
+    place.install(values, CHART, "--force-conflicts")
+    assert "Phase:          Succeeded" in place.helm("test", "my")
+    place.cluster.apply(json.dumps(task_type("work")), place.namespace)
+    place.cluster.wait("condition=Ready", "tasktype/work", namespace=place.namespace)
+    place.install(values | {"operator": {"logLevel": "DEBUG"}}, CHART, "--force-conflicts")
+    place.helm("rollback", "my", "1", "--wait", "--timeout", "120s")
+    assert place.helm("history", "my", "--output", "json").count('"revision"') == 3
+    place.uninstall()
+    assert place.cluster.field(".metadata.name", "tasktype/work", namespace=place.namespace) == "work"
+
+
+HURRIED = {"migrations": {"waitSeconds": 1, "backoffLimit": 0}}
+
+
+@pytest.fixture
+def refused(place):
+    """Tries to install with such values; what Helm said. Nothing of the release may be there then, but what said it."""
+
+    def install(database):
+        with pytest.raises(RuntimeError, match="failed pre-install") as failed:
+            place.install({"database": database, "watchNamespaces": [place.namespace]} | HURRIED)
+        ours = ("-n", place.namespace, "-l", "app.kubernetes.io/instance=my", "-o", "name")
+        left = place.cluster.kubectl("get", "deployments,services,roles,serviceaccounts,poddisruptionbudgets,jobs", *ours)
+        assert set(left.split()) <= {"job.batch/my-fibflow-migrations", "serviceaccount/my-fibflow-migrations"}
+        place.helm("uninstall", "my", "--no-hooks")
+        return str(failed.value).partition(releases.LAST_WORDS)[0]
+
+    return install
+
+
+@pytest.fixture
+def database(place):
+    """A database of the test's own, and the values that lead there."""
+    name = place.namespace.replace("-", "_")
+    place.cluster.postgres.sql(f"CREATE DATABASE {name}")
+    place.cluster.apply(fleets.secret(place.cluster.postgres.url(name)), place.namespace)
+    migrate(place.cluster.postgres.url(name, "127.0.0.1", place.cluster.postgres_port))
+    return name, {"existingSecret": "fibflow-database"}
+
+
+def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(refused):
+    said = refused({"host": "nowhere.invalid", "operator": {"user": "op"}})
+    assert "postgresql://op@nowhere.invalid:5432/fibflow?sslmode=prefer is not available" in said
+
+
+@ONLY_IN_FULL
+def test_a_schema_that_is_newer_than_the_code_is_said_and_nothing_is_installed(refused, database, place):
+    name, values = database
+    place.cluster.postgres.sql("UPDATE fibflow.schema_version SET version = 'later', oldest_code = '77.0.0'", name)
+    assert "has schema later, too new for fibflow" in (said := refused(values)) and "install fibflow 77.0.0 or newer" in said
+
+
+@ONLY_IN_FULL
+def test_a_second_installation_on_one_database_is_refused_before_anything_is_there(refused, installed, place):
+    url = installed.cluster.postgres.url(DATABASE)
+    place.cluster.apply(fleets.secret(url), place.namespace)
+    assert "serves the installation 'chart/my' and not" in refused({"existingSecret": "fibflow-database"})
+
+
+@ONLY_IN_FULL
+@pytest.mark.parametrize("whose", ["migrations", "operator"])
+def test_a_role_without_rights_is_told_what_it_lacks_and_nothing_is_installed(refused, database, place, whose):
+    name, _ = database
+    place.cluster.postgres.sql(f"CREATE ROLE powerless_{whose} LOGIN")
+    users = {role: {"user": "postgres"} for role in ("migrations", "operator")} | {whose: {"user": f"powerless_{whose}"}}
+    address = {"host": CONTROL, "port": DATABASE_PORT, "name": name}
+    said = refused(address | users)
+    assert {"migrations": "permission denied", "operator": "'powerless_operator' lacks USAGE of the schema"}[whose] in said
 
 
 def test_who_may_edit_writes_task_types_but_none_with_workers(installed):

@@ -25,24 +25,29 @@ class Refused(Exception):
     """Helm refused to render; its message says why."""
 
 
+HELMS = (3, 4)
+
+
 @cache
-def helm() -> Path:
-    """Helm, if it is built."""
+def helm(major: int) -> Path:
+    """Helm of a major version; the third, if it is built."""
+    if major == 4:
+        return programs.apart("helm4")
     try:
         return programs.program("helm")
     except FileNotFoundError as error:
         pytest.skip(f"no Helm: {error}")
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, major: int = 3) -> str:
     """What a Helm command prints. Raises Refused."""
-    done = subprocess.run([helm(), *arguments], capture_output=True, text=True)
+    done = subprocess.run([helm(major), *arguments], capture_output=True, text=True)
     if done.returncode != 0:
         raise Refused(done.stderr)
     return done.stdout
 
 
-def render(values: Resource, *options: str, kubernetes: str = KUBERNETES) -> list[Resource]:
+def render(values: Resource, *options: str, kubernetes: str = KUBERNETES, major: int = 3) -> list[Resource]:
     """The resources of a release `my` in the namespace `there`."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(values, file)
@@ -50,7 +55,8 @@ def render(values: Resource, *options: str, kubernetes: str = KUBERNETES) -> lis
         command = ["template", "my", str(CHART), "--namespace", "there", "--kube-version", kubernetes, "--values", file.name]
         if kubernetes >= "1.30":
             command += ["--api-versions", POLICIES]
-        return [each for each in yaml.load_all(run(*command, *options), yaml.CSafeLoader) if each]
+        rendered = run(*command, *options, major=major)
+        return [each for each in yaml.load_all(rendered, yaml.CSafeLoader) if each]
 
 
 def one(resources: list[Resource], kind: str, name: str | None = None) -> Resource:

@@ -133,6 +133,16 @@ CASES = {
         "60m",
         "30 workers ended without draining in a quarter of an hour; look at their pods' restarts.",
     ),
+    "FibflowWorkersMissing": Case(
+        {
+            'fibflow_operator_wanted_workers{task_namespace="team",pool="gpu"}': "3x90",
+            'fibflow_operator_ready_workers{task_namespace="team",pool="gpu"}': _gauge(3, 1, 20),
+        },
+        "18m",
+        "30m",
+        "gpu in team lacks 2 workers; its pods do not come up, or not for long.",
+        {"task_namespace": "team", "pool": "gpu"},
+    ),
     "FibflowLeaseAtRisk": Case(
         {f"fibflow_lease_age_seconds{OF_POD}": _gauge(2, 20, 10)},
         "8m",
@@ -198,7 +208,7 @@ CASES = {
 
 
 def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([programs.watcher("promtool"), *arguments], capture_output=True, text=True)
+    return subprocess.run([programs.apart("promtool"), *arguments], capture_output=True, text=True)
 
 
 def _told(name, case):

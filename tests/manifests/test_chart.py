@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import yaml
 
 from e2e import planes
-from manifests.charts import CHART, ROOT, Refused, kinds, one, pods, render, run
+from manifests.charts import CHART, HELMS, ROOT, Refused, Resource, kinds, one, pods, render, run
 
 EXISTING = {"database": {"existingSecret": "mine"}}
 BUILT_IN = {"postgresql": {"enabled": True, "password": "drawn once"}}
@@ -24,7 +24,7 @@ PARTS = {
         "workers": {"user": "work", "password": "w"},
     }
 }
-EVERYTHING = {
+EVERYTHING: Resource = {
     "fullnameOverride": "tasks",
     "commonLabels": {"team": "blue"},
     "watchNamespaces": ["one", "two"],
@@ -85,11 +85,18 @@ def test_every_kubernetes_takes_what_is_rendered(values, kubernetes):
             kubernetes_validate.validate(resource, kubernetes.rpartition(".")[0], strict=True)
 
 
-def test_helm_finds_nothing_to_remark(values, tmp_path):
+@pytest.mark.parametrize("major", HELMS)
+def test_helm_finds_nothing_to_remark(values, major, tmp_path):
     file = tmp_path / "values.json"
     file.write_text(json.dumps(values))
-    said = run("lint", "--strict", str(CHART), "--kube-version", "1.34.0", "--values", str(file))
+    said = run("lint", "--strict", str(CHART), "--kube-version", "1.34.0", "--values", str(file), major=major)
     assert "[WARNING]" not in said and "[ERROR]" not in said
+
+
+def test_helm_4_renders_what_helm_3_does(values):
+    drawn_once = values | {"postgresql": {"password": "drawn once"} | values.get("postgresql", {})}
+    rendered = [render(drawn_once, major=major) for major in HELMS]
+    assert rendered[0] == rendered[1]
 
 
 def test_every_pod_may_run_in_a_namespace_of_restricted_security(values):
@@ -252,6 +259,39 @@ def test_a_switch_adds_what_it_is_for_and_nothing_else(switch, made):
     assert kinds(render(EXISTING | switch)) - kinds(render(EXISTING)) == made
 
 
+DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+
+
+def _tcp(*ports):
+    return [{"port": port, "protocol": "TCP"} for port in ports]
+
+
+def test_the_operator_reaches_names_the_api_server_and_the_database_and_is_asked_for_metrics_only():
+    policy = one(render(EXISTING | {"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
+    assert policy["podSelector"] == one(render(EXISTING), "Deployment")["spec"]["selector"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [{"ports": _tcp("http")}]
+    assert policy["egress"] == [DNS, {"ports": _tcp(443, 6443)}, {"ports": _tcp(5432)}]
+
+
+def test_who_asks_and_what_is_reached_are_narrowed_to_what_is_named_and_helm_test_still_passes():
+    rendered = render(PARTS | EVERYTHING)
+    policy, named = one(rendered, "NetworkPolicy")["spec"], EVERYTHING["networkPolicy"]
+    *others, tested = policy["ingress"][0]["from"]
+    assert others == named["metricsFrom"]
+    assert tested["podSelector"]["matchLabels"].items() <= one(rendered, "Pod")["metadata"]["labels"].items()
+    assert [rule.get("to") for rule in policy["egress"]] == [None, named["apiServerTo"], named["databaseTo"]]
+
+
+def test_the_built_in_database_is_asked_on_its_port_and_reaches_nothing_itself():
+    rendered = render(BUILT_IN | {"networkPolicy": {"enabled": True}})
+    database = one(rendered, "NetworkPolicy", "my-fibflow-postgresql")["spec"]
+    assert database["podSelector"] == one(rendered, "StatefulSet")["spec"]["selector"]
+    assert (database["ingress"], database["egress"]) == ([{"ports": _tcp("postgresql")}], [])
+    operator = one(rendered, "NetworkPolicy", "my-fibflow-operator")["spec"]
+    assert operator["egress"][2] == {"ports": _tcp(5432), "to": [{"podSelector": database["podSelector"]}]}
+
+
 def test_pods_are_spread_over_nodes_by_their_own_labels():
     operator = one(render(EXISTING), "Deployment")["spec"]
     (spread,) = operator["template"]["spec"]["topologySpreadConstraints"]
@@ -283,9 +323,10 @@ def test_pods_are_spread_over_nodes_by_their_own_labels():
 )
 def test_what_is_wrong_is_refused_by_its_name(values, said):
     given = values if "database" in values else EXISTING | values
-    with pytest.raises(Refused) as refused:
-        render(given)
-    assert said in str(refused.value)
+    for major in HELMS:
+        with pytest.raises(Refused) as refused:
+            render(given, major=major)
+        assert said in str(refused.value)
 
 
 def test_every_value_has_its_line_and_its_bounds():

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 from itertools import combinations
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -67,7 +68,7 @@ def test_prometheus_takes_every_query(tmp_path):
     file = tmp_path / "queries.yaml"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     done = subprocess.run(
-        [programs.watcher("promtool"), "check", "rules", "--lint=none", str(file)], capture_output=True, text=True
+        [programs.apart("promtool"), "check", "rules", "--lint=none", str(file)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -79,6 +80,13 @@ def test_every_panel_says_what_it_shows_in_which_unit_and_from_the_chosen_promet
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
         assert all(target["legendFormat"] for target in panel["targets"]) or panel["type"] == "stat", panel["title"]
+
+
+def test_no_query_names_a_namespace_or_a_window_of_its_own():
+    for title, query in QUERIES.items():
+        chosen = [value for name, value in re.findall(r'(\w*namespace)\s*[=!~]+\s*"([^"]*)"', query)]
+        assert set(chosen) <= {"$namespace"}, title
+        assert set(re.findall(r"\[([^\]]*)\]", query)) <= {"$__rate_interval"}, title
 
 
 def test_panels_have_ids_of_their_own_and_do_not_overlap():
@@ -101,3 +109,38 @@ def test_the_config_map_holds_the_dashboard_as_it_is():
     made = one(render({"database": {"existingSecret": "mine"}, "monitoring": monitoring}), "ConfigMap")
     assert json.loads(made["data"]["fibflow.json"]) == DASHBOARD
     assert made["metadata"]["labels"]["mine"] == "yes"
+
+
+def test_the_picture_has_every_panel_with_what_prometheus_answers():
+    drawing = runpy.run_path(str(ROOT / "tools" / "dashboard.py"))
+    asked = []
+
+    def ask(path):
+        asked.append(path)
+        points = [[1000.0 + second, str(second)] for second in range(0, 61, 10)]
+        labels = {"type": "<b>resize</b>", "outcome": "completed"}
+        return {"result": [] if len(asked) % 3 == 0 else [{"metric": labels, "values": points}]}
+
+    drawn = ElementTree.fromstring(drawing["picture"](ask, 1060, 1))
+    texts = [text for each in drawn.iter("{http://www.w3.org/2000/svg}text") if (text := each.text)]
+    assert {panel["title"] for panel in DASHBOARD["panels"]} <= set(texts)
+    assert len(asked) == len(QUERIES)
+    assert not any("$" in path for path in asked)
+    assert any(text.startswith("<b>resize</b>  1 min") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        (0, "s", "0"),
+        (0, "ops", "0 /s"),
+        (0.0421, "s", "42.1 ms"),
+        (5400, "s", "1.5 h"),
+        (0.25, "percentunit", "25 %"),
+        (3 * 2**20, "bytes", "3 MiB"),
+        (12345, "short", "12.3 k"),
+        (0.5, "ops", "0.5 /s"),
+    ],
+)
+def test_a_value_is_shown_in_its_unit(value, unit, said):
+    assert runpy.run_path(str(ROOT / "tools" / "dashboard.py"))["shown"](value, unit) == said

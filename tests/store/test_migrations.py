@@ -1,5 +1,6 @@
 """Migrations: they build what tables.py says, may be repeated and raced, and refuse what they do not know."""
 
+import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,10 +11,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from fibflow.errors import DatabaseUnavailable, SchemaMismatch
+from fibflow.errors import DatabaseUnavailable, OtherInstallation, SchemaMismatch
 from fibflow.store import migrate as migrations
 from fibflow.store import schema
 from fibflow.store.database import Database
+from fibflow.store.installation import take_lead
 from fibflow.store.migrate import migrate
 from fibflow.store.schema import check_schema, newest
 from fibflow.store.tables import SCHEMA, metadata, schema_version
@@ -58,8 +60,9 @@ def _catalog(database):
 
 
 def _clauses(sql):
-    """The lines of a CREATE, which SQLite keeps as they were written."""
-    return sorted(line.strip().rstrip(",") for line in (sql or "").splitlines() if line.strip())
+    """The lines of a CREATE, which SQLite keeps as they were written; a column that was added stands behind another."""
+    apart = re.sub(r", (\w+ TEXT)(?=,)", r",\n\1", sql or "")
+    return sorted(line.strip().rstrip(",") for line in apart.splitlines() if line.strip())
 
 
 def _create_all(database):
@@ -170,8 +173,8 @@ def test_the_names_of_the_files_say_which_migrations_there_are():
 
 def test_an_older_schema_says_what_to_run(empty, monkeypatch):
     migrate(empty)
-    monkeypatch.setattr(schema, "newest", lambda: "0002")
-    with pytest.raises(SchemaMismatch, match=r"older than 0002: run `fibflow migrate`"):
+    monkeypatch.setattr(schema, "newest", lambda: "9999")
+    with pytest.raises(SchemaMismatch, match=r"older than 9999: run `fibflow migrate`"):
         check_schema(empty)
 
 
@@ -195,10 +198,19 @@ def test_a_newer_schema_that_still_admits_this_code_is_accepted(empty):
     assert migrate(empty) == "9999"
 
 
+def test_a_database_that_serves_another_installation_is_left_as_it_is(empty):
+    migrate(empty, "first/fibflow")
+    empty.call(take_lead, "first/fibflow", "me", 0)
+    with empty.engine.begin() as connection:
+        connection.execute(sa.update(schema_version).values(version="0000"))
+    with pytest.raises(OtherInstallation, match="first/fibflow"):
+        migrate(empty, "second/fibflow")
+
+
 def test_a_migration_waits_for_a_database_that_does_not_answer_yet_but_not_for_ever(monkeypatch):
     answers = iter([DatabaseUnavailable("starting"), DatabaseUnavailable("starting"), "0001"])
 
-    def starting(url):
+    def starting(url, installation):
         if isinstance(answer := next(answers, DatabaseUnavailable("gone")), Exception):
             raise answer
         return answer

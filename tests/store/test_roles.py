@@ -15,6 +15,7 @@ from fibflow.store.database import Database
 from fibflow.store.health import database_health
 from fibflow.store.installation import take_lead
 from fibflow.store.migrate import migrate
+from fibflow.store.rights import check_rights
 from fibflow.store.schema import check_schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "database.md"
@@ -51,6 +52,24 @@ def test_operators_lead_and_workers_work_without_owning_anything(databases):
     worker_id = worker.call(leases.register, pod_id=None, host="h", pid=1, slots=1, lease=30)
     (kind,) = Client(worker).types()
     assert [task.id for task in worker.call(claim, worker_id, [Lane(kind.id, 1)], 1)] == [task_id]
+
+
+def _address(databases, role):
+    return databases[role].url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.mark.parametrize("role", ["fibflow_owner", "fibflow_operator", "fibflow_worker"])
+def test_who_may_work_is_told_so_before_it_starts(databases, role):
+    check_rights(_address(databases, role))
+
+
+def test_who_may_not_is_told_what_is_missing(databases, postgres_empty_url):
+    with pytest.raises(DatabaseError, match=r"'fibflow_reader' lacks INSERT of the table attempt; docs/database.md"):
+        check_rights(_address(databases, "fibflow_reader"))
+    with psycopg.connect(postgres_empty_url, autocommit=True) as connection:
+        connection.execute("REVOKE USAGE ON SCHEMA fibflow FROM fibflow_reader")
+    with pytest.raises(DatabaseError, match="'fibflow_reader' lacks USAGE of the schema fibflow"):
+        check_rights(_address(databases, "fibflow_reader"))
 
 
 @pytest.mark.parametrize("role", ["fibflow_operator", "fibflow_worker", "fibflow_reader"])

@@ -46,6 +46,13 @@ def test_what_happened_is_told_by_type_and_outcome():
     assert found["fibflow_pickup_seconds_count"] == 1
 
 
+def test_what_has_not_happened_yet_is_told_so_that_the_first_time_is_seen_as_an_increase():
+    found = _scrape(Tallies(["resize"]))
+    assert found['fibflow_permanent_failures_total{type="resize"}'] == 0
+    ended = [value for name, value in found.items() if name.startswith("fibflow_attempts_total") and 'type="resize"' in name]
+    assert ended == [0] * len(Outcome)
+
+
 def test_a_value_that_is_a_bound_lies_below_it():
     tallies = Tallies()
     tallies.ended("a", Outcome.COMPLETED, 0.25, again=False, for_good=False)

@@ -77,15 +77,22 @@ def worker(place: Place, arguments: tuple[str, ...]) -> None:
 
 @commands.command()
 @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for a database that does not answer yet.")
+@click.option("--installation", metavar="ID", help="Refuse a database that serves another installation.")
+@click.option(
+    "--checking", metavar="URL", envvar="FIBFLOW_CHECKING", help="Check afterwards that this role may use the tables."
+)
 @reading
 @placed
-def migrate(place: Place, wait: float) -> None:
+def migrate(place: Place, wait: float, installation: str | None, checking: str | None) -> None:
     """Bring the database to the newest schema; a SQLite file is made if there is none."""
     from fibflow.store.migrate import migrate_when_up
+    from fibflow.store.rights import check_rights
     from fibflow.store.sqlite_file import check_place
 
     check_place(place.url)
-    version = migrate_when_up(place.url, wait)
+    version = migrate_when_up(place.url, wait, installation)
+    if checking is not None:
+        check_rights(checking)
     did(place, f"the schema stands at {version}", schema=version, done="migrated")
 
 

@@ -58,7 +58,14 @@ def histogram(name: str, help: str, buckets: Sequence[float], labels: Sequence[s
     return Histogram(name, help, labels, buckets=buckets)
 
 
-STALE_WRITES = counter("fibflow_stale_writes", "Writes of attempts that their worker no longer owned, refused.", ["verb"])
+STALE_VERBS = ("complete", "fail", "time_out", "interrupt", "suspend", "cancel", "spawn", "progress", "checkpoint")
+
+STALE_WRITES = counter(
+    "fibflow_stale_writes",
+    "Writes of attempts that their worker no longer owned, refused.",
+    ["verb"],
+    known=[[verb] for verb in STALE_VERBS],
+)
 
 LINGERING = gauge("fibflow_lingering_handlers", "Handlers that run on although their attempt has ended; each keeps its slot.")
 

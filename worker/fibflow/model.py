@@ -135,7 +135,10 @@ MAX_ERROR = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to enqueue. `delay` in seconds; `run_at` an aware datetime; one of them at the most."""
+    """A task to enqueue. `delay` in seconds; `run_at` an aware datetime; one of them at the most.
+
+    `trace`: the W3C traceparent that it goes on from; by default that of the span under way, if any (tracing.py).
+    """
 
     type: str
     payload: Json = field(default_factory=dict)
@@ -143,6 +146,7 @@ class NewTask:
     delay: float | None = None
     run_at: datetime | None = None
     options: Options = Options()
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 from fibflow import encoding
@@ -26,8 +27,9 @@ from fibflow.store.database import Database
 from fibflow.store.ending import Key
 from fibflow.store.notes import Note
 from fibflow.store.tasktypes import Declaration
+from fibflow.tracing import Traced, attempting
 from fibflow_worker.deadlines import Deadlines
-from fibflow_worker.execution import Attempt, Places, execute, failed, interrupted, timed_out
+from fibflow_worker.execution import Attempt, Places, Result, execute, failed, interrupted, timed_out
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.processes import Processes
 from fibflow_worker.slots import Slots
@@ -61,13 +63,25 @@ class Attempts:
         context = self._context(task, handler.declaration.name, handler.run_in)
         deadline = context.started + context.timeout
         attempt = Attempt((task.id, task.attempt), self._worker_id, task.type_id, handler, context, task, deadline)
+        attempt.traced = self._traced(task, context.name)
         self.slots.fill(attempt)
         self.tallies.claimed(context.name, (task.claimed_at - task.run_at) / SECOND)
         if handler is UNSERVED:
-            self.slots.end(attempt, interrupted(attempt, "released: its handler was removed"))
+            self._end(attempt, interrupted(attempt, "released: its handler was removed"))
             return
         self.deadlines.watch(attempt)
         attempt.task = asyncio.create_task(self._run(attempt))
+
+    def _traced(self, task: Claimed, name: str) -> Traced | None:
+        told = {"task_id": task.id, "attempt": task.attempt, "stage": task.stage, "tag": task.tag}
+        return attempting(name, task.trace, told | {"namespace": self.database.namespace, "worker_id": self._worker_id})
+
+    def _end(self, attempt: Attempt, result: Result) -> None:
+        """Only an attempt's first end counts. Children go on from its span."""
+        if attempt.traced is not None:
+            attempt.traced.end(result.ending.outcome, result.ending.error)
+            result.children = [replace(child, trace=child.trace or attempt.traced.carried) for child in result.children]
+        self.slots.end(attempt, result)
 
     def _context(self, task: Claimed, name: str, run_in: str) -> AsyncContext | Context:
         given = (
@@ -92,6 +106,8 @@ class Attempts:
 
     async def _run(self, attempt: Attempt) -> None:
         try:
+            if attempt.traced is not None:
+                attempt.traced.enter()
             if attempt.context.stage:
                 await self._recall(attempt)
             result = interrupted(attempt, "released") if attempt.over else await execute(attempt, self._places)
@@ -100,7 +116,7 @@ class Attempts:
         except Exception as error:  # a fault of ours fails the attempt, not the worker
             log.exception("attempt_failed", task_id=attempt.context.id)
             result = failed(attempt, RuntimeError(f"the worker could not run it: {error}"))
-        self.slots.end(attempt, result)
+        self._end(attempt, result)
         self._moved()
 
     def _moved(self) -> None:
@@ -145,18 +161,20 @@ class Attempts:
     def interrupt(self) -> None:
         """Give back what still runs: its worker drained."""
         for attempt in list(self.slots.running.values()):
-            self.slots.end(attempt, interrupted(attempt, "interrupted: its worker drained"))
+            self._end(attempt, interrupted(attempt, "interrupted: its worker drained"))
             self._end_handler(attempt, "drain")
 
     def _time_out(self, attempt: Attempt) -> None:
         """Settle an attempt whose time is up, whether its handler lets go or not."""
-        self.slots.end(attempt, timed_out(attempt))
+        self._end(attempt, timed_out(attempt))
         self._end_handler(attempt, "timeout")
         self._moved()
 
     def _end_handler(self, attempt: Attempt, reason: str) -> None:
         """Make a handler end whose result is no longer wanted; one in a thread can only be told."""
         attempt.over = True
+        if attempt.traced is not None:
+            attempt.traced.end(f"taken: {reason}")
         attempt.context.cancelled = reason
         if attempt.task is None or attempt.task.done():
             return

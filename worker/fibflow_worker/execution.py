@@ -13,7 +13,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fibflow import encoding
@@ -25,6 +27,7 @@ from fibflow.model import NewTask, Outcome, Status
 from fibflow.store.claim import Claimed
 from fibflow.store.ending import Ending, Key
 from fibflow.store.notes import ENDS, Note
+from fibflow.tracing import Traced
 from fibflow_worker.inprocess import SHARED, Call, call_handler
 from fibflow_worker.processes import ChildError, Processes
 
@@ -44,6 +47,7 @@ class Attempt:
     deadline: float
     over: bool = False
     task: asyncio.Task[None] | None = None
+    traced: Traced | None = None
 
     @property
     def facts(self) -> Facts:
@@ -105,8 +109,8 @@ async def _call(attempt: Attempt, places: Places) -> Any:
         return await places.processes.run(
             call_handler, _call_of(attempt, arguments), _reporter(attempt, places), key=attempt.key
         )
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(places.threads, _in_a_thread, handler.function, context, arguments)
+    loop, call = asyncio.get_running_loop(), partial(_in_a_thread, handler.function, context, arguments)
+    return await loop.run_in_executor(places.threads, call if attempt.traced is None else partial(copy_context().run, call))
 
 
 def _in_a_thread(function: Callable[..., Any], context: AttemptContext, arguments: dict[str, Any]) -> Any:
@@ -118,7 +122,9 @@ def _in_a_thread(function: Callable[..., Any], context: AttemptContext, argument
 
 def _call_of(attempt: Attempt, arguments: dict[str, Any]) -> Call:
     function, context = attempt.handler.function, attempt.context
-    return Call(function.__module__, function.__name__, {name: getattr(context, name) for name in SHARED}, arguments)
+    fields = {name: getattr(context, name) for name in SHARED}
+    carried = None if attempt.traced is None else attempt.traced.carried
+    return Call(function.__module__, function.__name__, fields, arguments, carried)
 
 
 def _reporter(attempt: Attempt, places: Places) -> Callable[[Any], Awaitable[None]]:

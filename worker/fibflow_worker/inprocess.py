@@ -9,18 +9,20 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from fibflow import tracing
 from fibflow.context import AttemptContext, Context
 from fibflow_worker.child import Link
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A handler by its module and name, the fields of its context, and its arguments."""
+    """A handler by its module and name, the fields of its context, its arguments, and the trace that it is part of."""
 
     module: str
     name: str
     fields: dict[str, Any]
     arguments: dict[str, Any]
+    trace: str | None = None
 
 
 SHARED = tuple(name for name in AttemptContext.__dataclass_fields__ if name not in ("started", "cancelled"))
@@ -32,7 +34,8 @@ def call_handler(link: Link, call: Call) -> Any:
     function = getattr(importlib.import_module(call.module), call.name)
     context = LinkedContext(**call.fields, tell=lambda task_id, fence, note, snapshot: link.note((note, snapshot)))
     context.link = link
-    return function(context, **call.arguments)
+    with tracing.within(call.trace):
+        return function(context, **call.arguments)
 
 
 class LinkedContext(Context):

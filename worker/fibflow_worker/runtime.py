@@ -53,7 +53,7 @@ class Worker:
         self.paused = False
         self._own = own = database.apart(patience=self.settings.patience, lock_wait=LOCK_WAIT)
         self._slots = Slots(self.settings.slots)
-        self.tallies = Tallies()
+        self.tallies = Tallies(app.handlers)
         self.observed = Observed(self, self._slots)
         self._lanes = Lanes(app, own, self._slots, self.settings.pool, self.settings.type)
         self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock(), self.tallies)

@@ -3,7 +3,8 @@
 The busiest types have series of their own, the rest are summed under `_other`, so a scrape stays small however many types
 there are. Which are the busiest is looked at with each scrape: a type that had more to do than one with a series takes its
 place and is counted anew from then on, and the other one's series ends. What was summed under `_other` stays there, so
-no counter ever falls.
+no counter ever falls. The types that are known from the start, and every outcome, are told as 0 before anything happens: a
+series that begins with its first event shows no increase, and the first failure would go unseen.
 
 The event loop counts and a scrape reads in another thread, hence the lock. prometheus_client's own metrics would do the
 same at several times the cost, for each label of each attempt.
@@ -13,9 +14,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import nlargest
-from itertools import accumulate
+from itertools import accumulate, islice
 from threading import Lock
 
 from prometheus_client import Metric
@@ -61,17 +62,17 @@ class Tally:
 
     def __init__(self) -> None:
         self.claims = self.retries = self.failures = self.seen = 0
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter(dict.fromkeys(Outcome, 0))
         self.duration = Spread(DURATIONS)
 
 
 class Tallies(Collector):
-    """The tallies of one worker, the `own` busiest types apart."""
+    """The tallies of one worker, the `own` busiest types apart; `known`: types that it has a handler for."""
 
-    def __init__(self, own: int = OWN_SERIES) -> None:
+    def __init__(self, known: Iterable[str] = (), own: int = OWN_SERIES) -> None:
         self._limit = own
         self._lock = Lock()
-        self._own: dict[str, Tally] = {}
+        self._own: dict[str, Tally] = {name: Tally() for name in islice(known, own)}
         self._other = Tally()
         self._others: Counter[str] = Counter()
         self._pickup = Spread(PICKUPS)

@@ -82,16 +82,30 @@ postgresql://{{ $who }}@{{ $where }}?sslmode={{ $database.sslmode }}
 name: migrate
 image: {{ include "fibflow.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-command: [python, -m, fibflow, migrate, --wait, {{ .Values.migrations.waitSeconds | quote }}]
+command: [python, -m, fibflow, migrate]
+args: [--wait, {{ .Values.migrations.waitSeconds | quote }}, --installation, {{ include "fibflow.installation" . | quote }}]
 env:
   - name: FIBFLOW_DATABASE
     valueFrom:
       secretKeyRef:
         name: {{ include "fibflow.migrationsSecret" . }}
         key: {{ include "fibflow.migrationsKey" . }}
+  {{- if not .Values.postgresql.enabled }}
+  # The operator's role is looked at before there is an operator.
+  - name: FIBFLOW_CHECKING
+    valueFrom:
+      secretKeyRef:
+        name: {{ include "fibflow.migrationsSecret" . }}
+        key: {{ if .Values.database.existingSecret }}{{ include "fibflow.databaseKey" . }}{{ else }}operator{{ end }}
+  {{- end }}
 resources: {{ toYaml .Values.migrations.resources | nindent 2 }}
 securityContext: {{ include "fibflow.containerSecurity" . | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
+{{- end -}}
+
+{{/* What the database is marked with. */}}
+{{- define "fibflow.installation" -}}
+{{- default (printf "%s/%s" .Release.Namespace .Release.Name) .Values.installationId -}}
 {{- end -}}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fibflow.logs import logger
-from fibflow.metrics import counter, gauge
+from fibflow.metrics import counter
 from fibflow.scaling import Decision, History, Policy, Rule, Signal, decide
 from fibflow.store.demand import Demand
 from fibflow.store.synced import Name
@@ -22,7 +22,6 @@ from fibflow_operator.yard import Deployment
 
 log = logger(__name__)
 DECISIONS = counter("fibflow_operator_scaling_decisions", "Decisions about a pool that differ from the last one.", ["because"])
-WANTED = gauge("fibflow_operator_wanted_workers", "Workers that a pool should have.", ["task_namespace", "pool"])
 WARM_UP = 10.0
 """Seconds before a cron tick at which a worker is to be there."""
 NOTHING = Demand()
@@ -68,7 +67,6 @@ class Scaling:
         """Forget all pools but these."""
         for place in self.histories.keys() - set(places):
             del self.histories[place]
-            WANTED.remove(*place)
 
 
 def rule_of(fleet: Fleet) -> Rule:
@@ -113,7 +111,6 @@ def _tell(scene: Scene, fleet: Fleet, told: Verdict) -> bool:
     """Whether it is news."""
     before = scene.scaled.get(fleet.key)
     scene.scaled[fleet.key] = told.status()
-    WANTED.labels(fleet.key.namespace, fleet.pool).set(told.decision.replicas)
     words = (told.decision.replicas, str(told.decision.because))
     if before is not None and (before["replicas"], before["reason"]) == words:
         return False

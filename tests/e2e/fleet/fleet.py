@@ -15,6 +15,10 @@ app = App()
 async def work(ctx, payload):
     """Hold memory at the first attempt, a second after its start, and wait."""
     said = payload or {}
+    if said.get("die"):
+        os._exit(1)
+    if said.get("fail"):
+        raise ValueError("as asked")
     greedy = said.get("mebibytes_at_first", 0) if ctx.fence == 1 else 0
     if greedy:
         await asyncio.sleep(1)

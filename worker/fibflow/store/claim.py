@@ -69,6 +69,7 @@ class Claimed(NamedTuple):
     created_at: int
     run_at: int
     claimed_at: int
+    trace: str | None
 
     @property
     def facts(self) -> Facts:

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fibflow import encoding
+from fibflow import encoding, tracing
 from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
 from fibflow.logs import logger
 from fibflow.model import NewTask, Options, TaskId
@@ -57,6 +57,7 @@ class _Alike:
     options: Options
     delay: int | None
     run_at: int | None
+    trace: str | None
 
 
 @statement
@@ -77,8 +78,9 @@ def insert_tasks(
     """Insert tasks inside the caller's transaction; their ids in the same order."""
     ids: list[TaskId] = []
     for alike, payloads in _runs(tasks):
-        for start in range(0, len(payloads), CHUNK):
-            ids += _insert(session, alike, payloads[start : start + CHUNK], parentage, tickage)
+        with tracing.enqueuing(alike.type, len(payloads), alike.trace) as trace:
+            for start in range(0, len(payloads), CHUNK):
+                ids += _insert(session, alike, payloads[start : start + CHUNK], parentage, tickage, trace)
     return ids
 
 
@@ -105,6 +107,7 @@ def _says_the_same(new: object, before: NewTask) -> bool:
         and new.tag is before.tag
         and new.delay is before.delay
         and new.run_at is before.run_at
+        and new.trace is before.trace
     )
 
 
@@ -113,13 +116,14 @@ def _alike(new: NewTask) -> _Alike:
         raise InvalidInput("tasks", new, "is not a task; give a NewTask, or child(...) in a handler")
     encoding.text(new.type, "type", longest=253)
     encoding.optional_text(new.tag, "tag", longest=253)
+    encoding.optional_text(new.trace, "trace", longest=255)
     encoding.check_options(new.options)
     if new.delay is not None and new.run_at is not None:
         raise InvalidInput("delay", new.delay, "and run_at were both given; give one of them")
     if new.delay is not None:
         encoding.number(new.delay, "delay", 0, encoding.LONGEST_DURATION)
     run_at = None if new.run_at is None else from_datetime(encoding.aware(new.run_at, "run_at"))
-    return _Alike(new.type, new.tag, new.options, micros(new.delay), run_at)
+    return _Alike(new.type, new.tag, new.options, micros(new.delay), run_at, new.trace)
 
 
 def _insert(
@@ -128,17 +132,19 @@ def _insert(
     payloads: Sequence[str],
     parentage: Parentage | None,
     tickage: Tickage | None,
+    trace: str | None,
 ) -> list[TaskId]:
-    found = _execute(session, alike.type, _said(alike, parentage, tickage), payloads)
+    found = _execute(session, alike.type, _said(alike, parentage, tickage, trace), payloads)
     if not found:
         raise _no_type(session, alike.type)
     session.after(log.debug, "task_created", type=alike.type, tasks=len(found), first=found[0])
     return sorted(found)
 
 
-def _said(alike: _Alike, parentage: Parentage | None, tickage: Tickage | None) -> dict[str, Any]:
+def _said(alike: _Alike, parentage: Parentage | None, tickage: Tickage | None, trace: str | None) -> dict[str, Any]:
     """What is said of the tasks, by the names of the statement's parameters; what they leave open is not in it."""
-    said = {"tag": alike.tag, "delay": alike.delay, "run_at": alike.run_at, **option_columns(alike.options)}
+    said = {"tag": alike.tag, "delay": alike.delay, "run_at": alike.run_at, "trace": trace}
+    said |= option_columns(alike.options)
     if parentage:
         said |= {"parent_id": parentage.parent_id, "root_id": parentage.root_id, "generation": parentage.generation}
         said |= {f"parent_{name}": value for name, value in option_columns(parentage.options).items()}

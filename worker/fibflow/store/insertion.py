@@ -20,10 +20,10 @@ from fibflow.store.notices import CHANNEL
 from fibflow.store.tables import task, task_type
 
 Said = frozenset[str]
-"""The names of what is said: `tag`, `delay`, `run_at`, options, `parent_…` of options, and the ids of parent or tick."""
+"""The names of what is said: `tag`, `trace`, `delay`, `run_at`, options, `parent_…` of options, ids of parent or tick."""
 
 INHERITED = ("timeout", "max_attempts", "backoff", "backoff_factor", "max_backoff", "priority")
-OWN = ("tag", "parent_id", "root_id", "generation", "cron_id", "tick")
+OWN = ("tag", "parent_id", "root_id", "generation", "cron_id", "tick", "trace")
 
 SHAPES = 256
 """Statements that are kept; a program says a handful of different things of its tasks."""

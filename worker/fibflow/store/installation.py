@@ -32,8 +32,8 @@ class Lead:
 
 @read
 def check_installation(session: Session, installation: str) -> None:
-    """Raise OtherInstallation for a database that serves another one."""
-    _refuse_other(session.connection.execute(sa.select(row_of)).first(), installation)
+    """Raise OtherInstallation for a database that serves another one, whichever schema of ours it has."""
+    _refuse_other(session.connection.execute(sa.select(row_of.c.installation)).first(), installation)
 
 
 @write

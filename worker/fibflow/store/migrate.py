@@ -19,7 +19,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import shown
 from fibflow.store.database import Database, Session, write
-from fibflow.store.schema import SCRIPTS, newest, refuse_newer, stored_in, versions
+from fibflow.store.installation import check_installation
+from fibflow.store.schema import SCRIPTS, newest, refuse_newer, stored_in, stored_version, versions
 
 ADVISORY_LOCK = 0x666962666C6F77  # "fibflow"
 PATIENCE = "10min"  # how long one program waits until another has migrated
@@ -27,26 +28,29 @@ A_LITTLE = 0.5  # seconds until a database that does not answer is asked again
 ONE_AT_A_TIME = threading.Lock()  # alembic keeps the migration that it runs in module variables
 
 
-def migrate(database: Database | str) -> str:
+def migrate(database: Database | str, installation: str | None = None) -> str:
     """Bring a database, or the one at a URL, to the newest schema; its version. Repeating it changes nothing.
 
-    Raises InvalidInput, DatabaseUnavailable, and SchemaMismatch for a schema that is newer than this code.
+    Raises InvalidInput, DatabaseUnavailable, and SchemaMismatch for a schema that is newer than this code; with an
+    `installation`, OtherInstallation for a database that serves another one.
     """
     if isinstance(database, Database):
+        if installation is not None and database.call(stored_version) is not None:
+            database.call(check_installation, installation)
         with ONE_AT_A_TIME:
             return database.call(upgrade, shown(database.url))
     own = Database(database)
     try:
-        return migrate(own)
+        return migrate(own, installation)
     finally:
         own.close()
 
 
-def migrate_when_up(url: str, patience: float) -> str:
+def migrate_when_up(url: str, patience: float, installation: str | None = None) -> str:
     """`migrate`, as soon as the database answers. Raises DatabaseUnavailable once it has not for so many seconds."""
     unanswered = retry_if_exception_type(DatabaseUnavailable)
     waiting = Retrying(retry=unanswered, stop=stop_after_delay(patience), wait=wait_fixed(A_LITTLE), reraise=True)
-    return waiting(migrate, url)
+    return waiting(migrate, url, installation)
 
 
 @write
