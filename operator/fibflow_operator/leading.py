@@ -102,8 +102,8 @@ class Leading:
 
     def __post_init__(self) -> None:
         self.scene = Scene(self.world, self.writer)
-        self.sizing = Sizing(self.scene, self.cluster, self.reports.add)
-        self.tending = Tending(self.scene, self.cluster, self.reports.add, told=self.sizing.told)
+        self.sizing = Sizing(self.scene, self.cluster, self.reports.add, self.rounds)
+        self.tending = Tending(self.scene, self.cluster, self.reports.add, self.rounds, told=self.sizing.told)
         for stage, queue in self._queues.items():
             QUEUED.labels(stage).set_function(queue.__len__)
             LYING.labels(stage).set_function(partial(getattr, queue, "oldest"))

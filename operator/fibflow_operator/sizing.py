@@ -20,6 +20,7 @@ from fibflow.store.demand import Demand, Pace, advance, demands, namespaces_behi
 from fibflow.store.draining import pools_marked
 from fibflow.store.synced import Name
 from fibflow_operator.deployment import Fleet, fleet_of
+from fibflow_operator.health import Rounds
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.observed import OBSERVED, Staff
 from fibflow_operator.reconcile.letting_go import Scales
@@ -44,6 +45,7 @@ class Sizing:
     scene: Scene
     hands: Scales
     changed: Callable[[Iterable[Key]], None]
+    rounds: Rounds = field(default_factory=Rounds)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     scaling: Scaling = field(default_factory=Scaling)
     paces: Mapping[int, Pace] = field(default_factory=dict)
@@ -64,7 +66,8 @@ class Sizing:
             self.scaling.keep([fleet.place for fleet in fleets])
             begin = time.monotonic()
             if fleets:
-                await self._scale(fleets)
+                with self.rounds.at("scaling"):
+                    await self._scale(fleets)
             OBSERVED.pools = self.staff()
             await asyncio.sleep(max(SCALE_AT_MOST, SHARE * (time.monotonic() - begin)))
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from fibflow.errors import DatabaseError, LeadLost, one_line
 from fibflow.logs import logger
 from fibflow.store.lost_pods import PodRow
+from fibflow_operator.health import Rounds
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.names import deployment_of, of_deployment, of_pool
 from fibflow_operator.pods import Pod, pod
@@ -49,6 +50,7 @@ class Tending:
     scene: Scene
     hands: Both
     changed: Callable[[Iterable[Key]], None]
+    rounds: Rounds = field(default_factory=Rounds)
     workers: Queue[Key] = field(default_factory=Queue)
     pods: Queue[str] = field(default_factory=Queue)
     ward: Ward = field(default_factory=Ward)
@@ -140,7 +142,8 @@ class Tending:
         """Work on resources until cancelled."""
         while True:
             keys = await self.workers.taking(WORKERS_AT_ONCE)
-            await asyncio.gather(*map(self._tend, keys))
+            with self.rounds.at("workers"):
+                await asyncio.gather(*map(self._tend, keys))
 
     async def _tend(self, key: Key) -> None:
         try:
@@ -158,7 +161,8 @@ class Tending:
         """Work on pods until cancelled."""
         while True:
             uids = await self.pods.taking(PODS_AT_ONCE)
-            await asyncio.gather(*map(self._attend_one, uids))
+            with self.rounds.at("pods"):
+                await asyncio.gather(*map(self._attend_one, uids))
 
     async def _attend_one(self, uid: str) -> None:
         try:

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import kopf
+import pytest
 
 from controller.shelf import Shelf
 from fibflow.errors import DatabaseUnavailable
@@ -15,10 +16,16 @@ from fibflow_operator.health import LEFT_LYING, LONGEST_ROUND, Health, Rounds, l
 from fibflow_operator.kube import following
 from fibflow_operator.kube.following import Following
 from fibflow_operator.leading import Leading
-from fibflow_operator.world import Kind
+from fibflow_operator.plan import Standing
+from fibflow_operator.sizing import Sizing
+from fibflow_operator.tending import Tending
+from fibflow_operator.world import Kind, seen
 
 ANYBODY: Any = None
 """Nobody is asked who we are where kopf does nothing."""
+
+
+METADATA = {"name": "pool", "namespace": "shop", "uid": "u1", "resourceVersion": "1"}
 
 
 class Clock:
@@ -154,3 +161,37 @@ class Ignoring:
 
     def event(self, type_, object_):
         pass
+
+
+LOOPS = {
+    "workers": (Tending, "_tend", lambda leading: leading.tending.tend_workers()),
+    "pods": (Tending, "_attend_one", lambda leading: leading.tending.tend_pods()),
+    "scaling": (Sizing, "_scale", lambda leading: leading.sizing.run()),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_that_hangs_is_told_of(loop, monkeypatch):
+    owner, work, run = LOOPS[loop]
+    hangs = asyncio.Event()
+
+    async def hang(self, told):
+        hangs.set()
+        await asyncio.Event().wait()
+
+    async def scene():
+        clock, writer = Clock(), Away()
+        leading = Leading(writer, Shelf("shop"), ["shop"], rounds=Rounds(clock))  # type: ignore[arg-type]
+        pool = seen({"kind": "WorkerPool", "metadata": METADATA, "spec": {"app": "a:b", "image": "i:1"}})
+        leading.world.see(pool)
+        leading.scene.standings[pool.key] = Standing()
+        leading.tending.workers.add([pool.key])
+        leading.tending.pods.add(["u1"])
+        running = asyncio.ensure_future(run(leading))
+        await asyncio.wait_for(hangs.wait(), 10)
+        clock.now += LONGEST_ROUND + 1
+        assert leading.complaints() == [f"{loop}: a round has lasted for 601 s"]
+        running.cancel()
+
+    monkeypatch.setattr(owner, work, hang)
+    asyncio.run(scene())
