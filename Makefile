@@ -8,7 +8,7 @@ PEER   := .venv/.peer
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help clean-clone demo check unit test e2e reference cluster cluster-down bench faults constraints clean venv postgres programs
+.PHONY: help clean-clone demo check unit test guards e2e reference cluster cluster-down bench faults constraints clean venv postgres programs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ unit: venv ## the tests that need no database, in seconds
 
 test: check postgres programs ## check, then every test (what they need is found, installed or built)
 	$(BIN)/pytest
+
+guards: venv postgres programs ## take each guard out once, in a copy; its test must fail (make guards GUARDS='lease fence')
+	$(BIN)/python tools/guards.py $(GUARDS)
 
 e2e: venv postgres programs ## the tests on a real Kubernetes, with nothing shortened; figures go to build/e2e.json
 	FIBFLOW_E2E=full $(BIN)/pytest tests/e2e --timeout 900

@@ -12,11 +12,9 @@ import click
 from prometheus_client import disable_created_metrics
 
 from fibflow import encoding
-from fibflow.errors import DatabaseUnavailable, FibflowError, InvalidInput, one_line, sentence
+from fibflow.errors import FibflowError, InvalidInput, one_line, sentence
 from fibflow.logs import configure, logger
 from fibflow.store.database import Database
-from fibflow.store.installation import check_installation
-from fibflow.store.schema import check_schema
 from fibflow_operator.election import Times
 from fibflow_operator.kube.api import Api
 from fibflow_operator.leading import Periods
@@ -83,24 +81,15 @@ def _allow_deep_values() -> None:
 
 
 async def _serve(url: str, kubeconfig: str | None, settings: Settings) -> None:
-    database = await _database(url, settings.installation)
-    await Operator(Api(kubeconfig), database, settings).run()
+    encoding.text(settings.installation, "installation", longest=253)
+    await Operator(Api(kubeconfig), _database(url), settings).run()
 
 
-async def _database(url: str, installation: str) -> Database:
-    """The database, with the schema that this code needs, and of no other installation; waited for if it is away."""
+def _database(url: str) -> Database:
     database = Database(url, statement_timeout=15, pool_size=8)
     if not database.postgresql:
         raise InvalidInput("database", database.url.get_backend_name(), "is for one machine; an operator needs PostgreSQL")
-    encoding.text(installation, "installation", longest=253)
-    while True:
-        try:
-            await asyncio.to_thread(check_schema, database)
-            await database.run(check_installation, installation)
-            return database
-        except DatabaseUnavailable as error:
-            log.warning("database_awaited", error=one_line(error))
-            await asyncio.sleep(2)
+    return database
 
 
 if __name__ == "__main__":

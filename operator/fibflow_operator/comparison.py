@@ -8,7 +8,7 @@ They only name keys to be looked at. A list that is refused or cut names none: a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,6 +26,8 @@ from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key, Kind
 
 log = logger(__name__)
+DOUBTED = 3
+"""Lists that found changes of which the watch told nothing, until it is taken for dead."""
 
 
 class Lists(Protocol):
@@ -34,20 +36,30 @@ class Lists(Protocol):
     async def list_all(self, kind: Kind, namespace: str | None) -> Listed: ...
 
 
-async def listed(scene: Scene, lists: Lists, namespaces: Sequence[str | None]) -> tuple[set[Key], bool]:
-    """List everything; the keys to look at, and whether all lists were complete."""
-    keys: set[Key] = set()
-    complete = True
-    for kind in Kind:
-        for namespace in namespaces:
-            try:
-                found = await lists.list_all(kind, namespace)
-            except ApiFailure as failure:
-                log.warning("list_failed", kind=str(kind), namespace=namespace, error=str(failure))
-                complete = False
-                continue
-            keys |= scene.world.see_all(kind, namespace, found.version, found.resources)
-    return keys, complete
+async def listed(scene: Scene, lists: Lists, kind: Kind, namespace: str | None) -> set[Key] | None:
+    """List all of a kind, of one namespace or of all; the keys to look at, None if the list is not complete."""
+    try:
+        found = await lists.list_all(kind, namespace)
+    except ApiFailure as failure:
+        log.warning("list_failed", kind=str(kind), namespace=namespace, error=str(failure))
+        return None
+    return scene.world.see_all(kind, namespace, found.version, found.resources)
+
+
+@dataclass(slots=True)
+class Hearing:
+    """How many events came since the last lists, and how many lists found changes one after the other while none came."""
+
+    heard: int = 0
+    unheard: int = 0
+
+    def is_dead(self, changes: bool) -> bool:
+        """Whether, after lists that found changes or not, the watch is to be believed to tell of nothing any more."""
+        self.unheard = 0 if self.heard else self.unheard + changes
+        self.heard = 0
+        dead = self.unheard >= DOUBTED
+        self.unheard = 0 if dead else self.unheard
+        return dead
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from fibflow_operator.kube.api import Credentials
 from fibflow_operator.world import GROUP, VERSION, Kind
 
 log = logger(__name__)
+LOOP_TURNS = 60.0
+"""Seconds within which kopf's loop must have turned; a list of ten thousand resources holds it up for some."""
 AGAIN_AFTER = 2.0
 """Seconds until a watch that ended is started anew."""
 IDENTITY: Any = "fibflow"
@@ -35,12 +38,21 @@ class Watch:
         self._namespaces = namespaces
         self._deliver = deliver
         self._stop = threading.Event()
+        self._turned = time.monotonic()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to watch."""
-        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._turned = time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=(self._stop,), name="kopf", daemon=True)
         self._thread.start()
+
+    def renew(self) -> None:
+        """Begin anew, without a word from the watch that there was."""
+        log.warning("watch_renewed")
+        self._stop.set()
+        self._stop = threading.Event()
+        self.start()
 
     def stop(self) -> None:
         """End it; nothing is delivered any more."""
@@ -50,38 +62,50 @@ class Watch:
 
     @property
     def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        """Whether its loop turns, or it is about to be started anew."""
+        running = self._thread is not None and self._thread.is_alive()
+        return running and time.monotonic() - self._turned < LOOP_TURNS
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
             try:
-                asyncio.run(self._watch())
+                asyncio.run(self._watch(stop))
             except (Exception, SystemExit) as error:
                 log.warning("watch_ended", error=one_line(error)[:300])
-            self._stop.wait(AGAIN_AFTER)
+            stop.wait(AGAIN_AFTER)
 
-    async def _watch(self) -> None:
+    async def _watch(self, stop: threading.Event) -> None:
         everywhere = not self._namespaces
-        await kopf.operator(
-            registry=self._registry(),
-            settings=_settings(),
-            standalone=True,
-            identity=IDENTITY,
-            clusterwide=everywhere,
-            namespaces=() if everywhere else tuple(self._namespaces),
-            stop_flag=self._stop,
-        )
+        beat = asyncio.ensure_future(self._beat(stop))
+        try:
+            await kopf.operator(
+                registry=self._registry(stop),
+                settings=_settings(),
+                standalone=True,
+                identity=IDENTITY,
+                clusterwide=everywhere,
+                namespaces=() if everywhere else tuple(self._namespaces),
+                stop_flag=stop,
+            )
+        finally:
+            beat.cancel()
 
-    def _registry(self) -> kopf.OperatorRegistry:
+    async def _beat(self, stop: threading.Event) -> None:
+        """Note that kopf's loop turns."""
+        while not stop.is_set():
+            self._turned = time.monotonic()
+            await asyncio.sleep(1)
+
+    def _registry(self, stop: threading.Event) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self._login)
         for kind in Kind:
-            kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, id=kind.plural)(self._handler(kind))
+            kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, id=kind.plural)(self._handler(kind, stop))
         return registry
 
-    def _handler(self, kind: Kind) -> Any:
+    def _handler(self, kind: Kind, stop: threading.Event) -> Any:
         async def handler(event: Mapping[str, Any], **_: Any) -> None:
-            if not self._stop.is_set():
+            if not stop.is_set():
                 self._deliver(kind, event["type"], event["object"])
 
         return handler

@@ -1,9 +1,9 @@
 """What the Deployment of a WorkerPool, or of a TaskType with workers of its own, should be, and the next step to it. Pure.
 
 A Deployment is made by POST with no replicas and next to nothing in it, then given its template by server-side apply,
-which never says replicas, then scaled by `/scale`: an apply that is silent about replicas makes one pod of a Deployment
-that it creates, and a field that a POST has said stays when an apply drops it. One that is not controlled by its
-resource is never touched.
+which never says replicas; a disruption budget stands beside it. Later it is scaled by `/scale`: an apply that is silent
+about replicas makes one pod of a Deployment that it creates, and a field that a POST has said stays when an apply drops it.
+What is not controlled by its resource, and by that very one, is never touched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fibflow.store.synced import Name
 from fibflow_operator import names
 from fibflow_operator.pods import WORKER
 from fibflow_operator.world import GROUP, VERSION, Key, Kind, Resource
-from fibflow_operator.yard import DIGEST, POOL, Deployment, contains
+from fibflow_operator.yard import DIGEST, POOL, Budget, Deployment, contains
 
 FLUSH_SECONDS = 15
 """How long a worker may take after its drain to write down what it interrupted, and a little more."""
@@ -84,16 +84,22 @@ class Fleet:
     @property
     def replicas(self) -> int | None:
         """How many its spec asks for; None where the backlog decides."""
-        scaled = self.spec.get("scaling", {}).get("policy") == Policy.BACKLOG
-        return None if scaled else int(self.spec.get("replicas", 1))
+        return None if self._policy == Policy.BACKLOG else int(self.spec.get("replicas", 1))
+
+    @property
+    def fixed(self) -> int | None:
+        """How many a person asks for; None where load decides, be it by way of an autoscaler."""
+        return self.replicas if self._policy == Policy.FIXED else None
+
+    @property
+    def _policy(self) -> str:
+        return str(self.spec.get("scaling", {}).get("policy", Policy.FIXED))
 
 
-def fleet_of(resource: Resource) -> Fleet | None:
-    """The fleet of a resource, if it has one."""
-    if (said := resource.workers) is None:
-        return None
+def fleet_of(resource: Resource) -> Fleet:
+    """The fleet of a resource that says something of workers."""
     own = resource.type_name if resource.key.kind is Kind.TASK_TYPE else None
-    return Fleet(resource.key, resource.uid, said, own)
+    return Fleet(resource.key, resource.uid, resource.workers or {}, own)
 
 
 class Step(Enum):
@@ -101,28 +107,41 @@ class Step(Enum):
 
     CREATE = "create"
     APPLY = "apply"
-    SCALE = "scale"
+    CREATE_BUDGET = "create budget"
+    APPLY_BUDGET = "apply budget"
     REFUSE = "refuse"
+    REFUSE_BUDGET = "refuse budget"
     """It is another's."""
 
 
-def next_step(fleet: Fleet, seen: Deployment | None, replicas: int | None, applied: tuple[str, int] | None) -> Step | None:
+Applied = tuple[str, int] | None
+"""The digest that was applied last, and the object's generation after that."""
+
+
+def next_step(fleet: Fleet, seen: Deployment | None, cover: Budget | None, applied: Applied, covered: Applied) -> Step | None:
     """The next step, None when all is as it should be.
 
-    `replicas`: how many there should be, None to leave that alone. `applied`: the digest and the Deployment's generation
-    after the last apply, so that what the API server writes in another way than we do is not applied for ever.
+    `cover`: the disruption budget; `applied` and `covered` of the two, so that what the API server writes in another way than
+    we do is not applied for ever.
     """
     if seen is None:
         return Step.CREATE
     if seen.owner != fleet.uid:
         return Step.REFUSE
-    wanted = template(fleet)
+    if cover is None:
+        return Step.CREATE_BUDGET
+    if cover.owner != fleet.uid:
+        return Step.REFUSE_BUDGET
+    if _differs(cover, budget(fleet), covered):
+        return Step.APPLY_BUDGET
+    return Step.APPLY if _differs(seen, template(fleet), applied) else None
+
+
+def _differs(seen: Deployment | Budget, wanted: Mapping[str, Any], applied: Applied) -> bool:
     digest = digest_of(wanted)
     if seen.digest != digest:
-        return Step.APPLY
-    if not contains(seen.spec, wanted["spec"]) and applied != (digest, seen.generation):
-        return Step.APPLY
-    return Step.SCALE if replicas is not None and seen.wanted != replicas else None
+        return True
+    return not contains(seen.spec, wanted["spec"]) and applied != (digest, seen.generation)
 
 
 # ── the objects ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,15 +158,23 @@ def seed(fleet: Fleet) -> dict[str, Any]:
 
 
 def applied_form(fleet: Fleet) -> dict[str, Any]:
-    """What is applied: all but replicas, and the digest of it."""
-    whole = template(fleet)
-    whole["metadata"]["annotations"] = {DIGEST: digest_of(template(fleet))}
-    return whole
+    """What is applied of the Deployment: all but replicas, and the digest of it."""
+    return _with_digest(template(fleet))
+
+
+def applied_budget(fleet: Fleet) -> dict[str, Any]:
+    """What is made or applied of the PodDisruptionBudget: all, and the digest of it."""
+    return _with_digest(budget(fleet))
+
+
+def _with_digest(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    return {**wanted, "metadata": {**wanted["metadata"], "annotations": {DIGEST: digest_of(wanted)}}}
 
 
 def budget(fleet: Fleet) -> dict[str, Any]:
-    """The PodDisruptionBudget: whoever drains nodes takes one worker of a pool at a time."""
-    spec = {"maxUnavailable": 1, "selector": {"matchLabels": {POOL: fleet.pool}}}
+    """The PodDisruptionBudget: whoever drains nodes takes one worker of a pool at a time, and what is not ready any time."""
+    selector = {"matchLabels": {POOL: fleet.pool}}
+    spec = {"maxUnavailable": 1, "selector": selector, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
     return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": _metadata(fleet), "spec": spec}
 
 

@@ -1,22 +1,53 @@
 """HTTP: how it goes, for the kubelet and for Prometheus.
 
-`/healthz` tells whether events are being processed: the event loop turns, and, while leading, the watch runs and no key
-is left lying. An API server or a database that is away is no reason to be restarted. `/metrics` tells the rest.
+`/healthz` tells whether events are being processed: the event loop turns, and, while leading, the watches run, no key is
+left lying and no round lasts for ever. An API server or a database that is away is no reason to be restarted, whatever a
+call to it may last. `/metrics` tells the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 
 from fibflow import probes
 
 LOOP_TURNS = 15.0
 """Seconds within which the event loop must have turned."""
-LEFT_LYING = 60.0
-"""Seconds that a key which is ready may lie untouched."""
+LEFT_LYING = 150.0
+"""Seconds in which some key must have been taken if any is ready; far more than a round of calls that all time out."""
+LONGEST_ROUND = 600.0
+"""Seconds that a loop may be at one round of its work."""
+
+
+class Rounds:
+    """Since when each loop has been at its present round; one that waits is at none. `clock` in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    @contextmanager
+    def at(self, name: str) -> Iterator[None]:
+        """A round, from its begin to its end."""
+        self._since[name] = self._clock()
+        try:
+            yield
+        finally:
+            self._since.pop(name, None)
+
+    def complaints(self) -> list[str]:
+        """The rounds that last too long, from any thread."""
+        lasting = {name: self._clock() - since for name, since in self._since.copy().items()}
+        return [f"{name}: a round has lasted for {age:.0f} s" for name, age in lasting.items() if age > LONGEST_ROUND]
+
+
+def left_lying(stalled: Mapping[str, float]) -> list[str]:
+    """The queues from which nobody takes, of these and the seconds since somebody did."""
+    return [f"{name}: no key has been taken for {age:.0f} s" for name, age in stalled.items() if age > LEFT_LYING]
 
 
 class Health:

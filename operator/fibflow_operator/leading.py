@@ -23,7 +23,8 @@ from fibflow.store.health import database_health
 from fibflow.store.listen import Listener
 from fibflow.store.notices import CHANNEL
 from fibflow.store.synced import cancel_deleted
-from fibflow_operator.comparison import Glance, Lists, listed
+from fibflow_operator.comparison import Glance, Hearing, Lists, listed
+from fibflow_operator.health import Rounds, left_lying
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.observed import OBSERVED
 from fibflow_operator.plan import Standing
@@ -31,9 +32,11 @@ from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, rows
 from fibflow_operator.reconcile.report import Teller
 from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.reconcile.ward import Pods
 from fibflow_operator.reconcile.workers import Hands
+from fibflow_operator.sizing import Sizing
 from fibflow_operator.tending import Tending
-from fibflow_operator.world import Key, Resource, World
+from fibflow_operator.world import Key, Kind, Resource, World
 from fibflow_operator.writing import Writer
 
 log = logger(__name__)
@@ -62,8 +65,8 @@ DATABASE_UP = gauge("fibflow_operator_database_up", "1 if this leader's last loo
 API_UP = gauge("fibflow_operator_api_up", "1 if this leader's last lists of the API server were complete.")
 
 
-class Cluster(Lists, Teller, Hands, Protocol):
-    """Where resources are listed, statuses and Events written, Deployments changed."""
+class Cluster(Lists, Teller, Hands, Pods, Protocol):
+    """Where resources are listed, statuses and Events written, Deployments changed, pods looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +91,19 @@ class Leading:
     reports: Queue[Key] = field(default_factory=Queue)
     glance: Glance = field(default_factory=Glance)
     follow: Callable[[Tending], None] = lambda tending: None
-    """Begins to tell of Deployments and pods."""
+    """Begins to tell of resources, Deployments and pods."""
+    renew: Callable[[], None] = lambda: None
+    """Begins anew to tell of resources."""
+    rounds: Rounds = field(default_factory=Rounds)
+    hearing: Hearing = field(default_factory=Hearing)
     scene: Scene = field(init=False)
     tending: Tending = field(init=False)
+    sizing: Sizing = field(init=False)
 
     def __post_init__(self) -> None:
         self.scene = Scene(self.world, self.writer)
-        self.tending = Tending(self.scene, self.cluster, self.reports.add)
+        self.sizing = Sizing(self.scene, self.cluster, self.reports.add, self.rounds)
+        self.tending = Tending(self.scene, self.cluster, self.reports.add, self.rounds, told=self.sizing.told)
         for stage, queue in self._queues.items():
             QUEUED.labels(stage).set_function(queue.__len__)
             LYING.labels(stage).set_function(partial(getattr, queue, "oldest"))
@@ -105,6 +114,7 @@ class Leading:
 
     def see(self, resource: Resource, deleted: bool) -> None:
         """An event came."""
+        self.hearing.heard += 1
         self.rows.add(self.world.see_deletion(resource) if deleted else self.world.see(resource))
 
     async def run(self) -> None:
@@ -115,15 +125,15 @@ class Leading:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.tending.tend_pods())
             group.create_task(self.tending.tend_workers())
-            group.create_task(self.tending.scale())
-            group.create_task(Listener(self.writer.database.url, CHANNEL, self.tending.heard).run())
+            group.create_task(self.sizing.run())
+            group.create_task(Listener(self.writer.database.url, CHANNEL, self.sizing.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
             group.create_task(_repeated(self.look, self.periods.look))
             group.create_task(_repeated(self.examine, self.periods.health))
-            for _ in range(ROW_WORKERS):
-                group.create_task(self._work("rows", ROWS_AT_ONCE, self.settle))
-            for _ in range(REPORT_WORKERS):
-                group.create_task(self._work("reports", REPORTS_AT_ONCE, self.tell))
+            for number in range(ROW_WORKERS):
+                group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.settle))
+            for number in range(REPORT_WORKERS):
+                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self.tell))
 
     async def _take(self) -> None:
         while True:
@@ -141,21 +151,35 @@ class Leading:
         except DatabaseError as error:
             log.warning("leaseholders_not_read", error=one_line(error))
 
+    def complaints(self) -> list[str]:
+        """What does not go on, from any thread."""
+        stalled = {name: queue.stalled for name, queue in self._queues.items()}
+        stalled |= {"workers": self.tending.workers.stalled, "pods": self.tending.pods.stalled}
+        return left_lying(stalled) + self.rounds.complaints()
+
     # ── filling the queues ────────────────────────────────────────────────────────────────────────────────────
 
     async def list(self) -> None:
         """Compare with the API server."""
-        keys, complete = await listed(self.scene, self.cluster, self.namespaces)
-        API_UP.set(complete)
+        found: list[set[Key] | None] = []
+        for kind, namespace in product(Kind, self.namespaces):
+            with self.rounds.at("list"):
+                found.append(await listed(self.scene, self.cluster, kind, namespace))
+        API_UP.set(None not in found)
+        keys = set[Key]().union(*filter(None, found))
         self.rows.add(keys)
+        self.tending.try_again()
+        if self.hearing.is_dead(bool(keys)):
+            self.renew()
 
     async def look(self) -> None:
         """Compare with the database; go on cancelling what is to be cancelled."""
         try:
-            found = await self.glance.look(self.scene)
-            self.rows.add(found.rows)
-            self.reports.add(found.reports)
-            await self.tending.remember()
+            with self.rounds.at("look"):
+                found = await self.glance.look(self.scene)
+                self.rows.add(found.rows)
+                self.reports.add(found.reports)
+                await self.tending.remember()
             if found.to_cancel:
                 await self._cancel()
         except OtherInstallation:
@@ -177,16 +201,18 @@ class Leading:
             log.warning("database_not_examined", error=one_line(error))
 
     async def _cancel(self) -> None:
-        while await self.writer.write(cancel_deleted, CANCELLED_AT_ONCE):
-            await asyncio.sleep(0)
+        more = True
+        while more:
+            with self.rounds.at("cancel"):
+                more = await self.writer.write(cancel_deleted, CANCELLED_AT_ONCE)
 
     # ── emptying them ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _work(self, stage: str, limit: int, work: Callable[[Collection[Key]], Awaitable[None]]) -> None:
+    async def _work(self, stage: str, number: int, limit: int, work: Callable[[Collection[Key]], Awaitable[None]]) -> None:
         queue = self._queues[stage]
         while True:
             keys = await queue.taking(limit)
-            with TOOK.labels(stage).time():
+            with TOOK.labels(stage).time(), self.rounds.at(f"{stage} {number}"):
                 await work(keys)
 
     async def settle(self, keys: Collection[Key]) -> None:

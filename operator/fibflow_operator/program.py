@@ -12,13 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from fibflow.errors import OtherInstallation
+from fibflow.errors import DatabaseUnavailable, OtherInstallation, one_line
 from fibflow.logs import logger
 from fibflow.store.database import Database
+from fibflow.store.installation import check_installation
+from fibflow.store.schema import check_schema
 from fibflow.store.synced import Name
 from fibflow_operator.controller import Watch
 from fibflow_operator.election import Election, Times
-from fibflow_operator.health import LEFT_LYING, Health, serve
+from fibflow_operator.health import Health, serve
 from fibflow_operator.kube import resources, workloads
 from fibflow_operator.kube.api import Api
 from fibflow_operator.kube.following import Following
@@ -28,7 +30,7 @@ from fibflow_operator.observed import LEADER, OBSERVED
 from fibflow_operator.tending import Tending
 from fibflow_operator.world import Kind, Resource, seen
 from fibflow_operator.writing import EPOCH, Writer
-from fibflow_operator.yard import POOL, Deployment
+from fibflow_operator.yard import POOL, Budget, Deployment
 
 log = logger(__name__)
 
@@ -69,21 +71,30 @@ class ThroughApi:
     async def apply(self, place: Name, body: Mapping[str, Any]) -> Deployment:
         return await self.api.run(workloads.apply, self.api, place, body)
 
-    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None:
-        await self.api.run(workloads.apply_budget, self.api, place, body)
+    async def create_budget(self, place: Name, body: Mapping[str, Any]) -> Budget:
+        return await self.api.run(workloads.create_budget, self.api, place, body)
 
-    async def scale(self, place: Name, replicas: int) -> None:
-        await self.api.run(workloads.scale, self.api, place, replicas)
+    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> Budget:
+        return await self.api.run(workloads.apply_budget, self.api, place, body)
 
-    async def remove(self, place: Name, uid: str) -> None:
-        await self.api.run(workloads.remove, self.api, place, uid)
+    async def scale(self, seen: Deployment, replicas: int) -> bool:
+        return await self.api.run(workloads.scale, self.api, seen, replicas)
+
+    async def pod_uid(self, pod: Name) -> str | None:
+        return await self.api.run(workloads.pod_uid, self.api, pod)
+
+    async def remove(self, seen: Deployment) -> None:
+        await self.api.run(workloads.remove, self.api, seen)
+
+    async def remove_budget(self, seen: Budget) -> None:
+        await self.api.run(workloads.remove_budget, self.api, seen)
 
     async def cost(self, pod: Name, cost: str | None) -> None:
         await self.api.run(workloads.cost, self.api, pod, cost)
 
 
 @dataclass(slots=True)
-class Told:
+class Relay:
     """Hands on what a thread tells of Deployments or pods to the event loop."""
 
     loop: asyncio.AbstractEventLoop
@@ -116,10 +127,10 @@ class Operator:
         self._followed: list[Following] = []
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises OtherInstallation."""
+        """Serve until SIGTERM or SIGINT. Raises OtherInstallation, SchemaMismatch."""
         health = Health(self._complaints)
         server = serve(health, self._settings.port)
-        tasks = [asyncio.ensure_future(health.beat()), asyncio.ensure_future(self._election.run(self._lead))]
+        tasks = [asyncio.ensure_future(health.beat()), asyncio.ensure_future(self._take_part())]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, tasks[1].cancel)
@@ -133,34 +144,43 @@ class Operator:
             await self._database.aclose()
             self._api.close()
 
+    async def _take_part(self) -> None:
+        await fitting(self._database, self._settings.installation)
+        log.info("taking_part", identity=self._settings.identity)
+        await self._election.run(self._lead)
+
     async def _lead(self, transitions: int) -> None:
         settings = self._settings
         writer = Writer(self._database, settings.installation, settings.identity, transitions, confirm=self._election.confirm)
         loop = asyncio.get_running_loop()
         followings: list[Following] = []
 
-        def follow(tending: Tending) -> None:
-            followings.extend(self._followings(tending, loop))
-            for each in followings:
-                each.start()
-
-        through = ThroughApi(self._api, settings.identity)
-        leading = Leading(writer, through, settings.namespaces or (None,), settings.periods, follow=follow)
-
         def deliver(kind: str, event: str | None, raw: Mapping[str, Any]) -> None:
             resource = seen({"kind": kind, **raw})
             loop.call_soon_threadsafe(leading.see, resource, event == "DELETED")
 
         watch = Watch(self._api.credentials, settings.namespaces, deliver)
-        self._leading, self._watch, self._followed = leading, watch, followings
+
+        def follow(tending: Tending) -> None:
+            """What is told before the lead is taken would lie until the database is there."""
+            watch.start()
+            followings.extend(self._followings(tending, loop))
+            for each in followings:
+                each.start()
+            self._watch, self._followed = watch, followings
+
+        through = ThroughApi(self._api, settings.identity)
+        places = settings.namespaces or (None,)
+        leading = Leading(writer, through, places, settings.periods, follow=follow, renew=watch.renew)
+        self._leading = leading
         LEADER.set(1)
         try:
-            watch.start()
             await leading.run()
         except* OtherInstallation as refused:
             raise refused.exceptions[0] from None
         finally:
             self._leading = self._watch = None
+            self._followed = []
             for each in followings:
                 each.stop()
             EPOCH.set(0)
@@ -170,18 +190,27 @@ class Operator:
 
     def _followings(self, tending: Tending, loop: asyncio.AbstractEventLoop) -> Iterator[Following]:
         for namespace in self._settings.namespaces or (None,):
-            deployments = Told(loop, tending.see_deployments, tending.see_deployment, namespace)
+            deployments = Relay(loop, tending.see_deployments, tending.see_deployment, namespace)
             yield Following(self._api, workloads.deployments(namespace), POOL, deployments)
-            pods = Told(loop, tending.see_pods, tending.see_pod, namespace)
+            budgets = Relay(loop, tending.see_budgets, tending.see_budget, namespace)
+            yield Following(self._api, workloads.budgets(namespace), POOL, budgets)
+            pods = Relay(loop, tending.see_pods, tending.see_pod, namespace)
             yield Following(self._api, workloads.pods(namespace), POOL, pods)
 
     def _complaints(self) -> list[str]:
         leading, watch = self._leading, self._watch
-        if leading is None or watch is None:
-            return []
-        tending = leading.tending
-        lying = {"rows": leading.rows.oldest, "reports": leading.reports.oldest}
-        lying |= {"workers": tending.workers.oldest, "pods": tending.pods.oldest}
-        found = [f"{name}: a key has been lying for {age:.0f} s" for name, age in lying.items() if age > LEFT_LYING]
-        alive = watch.alive and all(each.alive for each in self._followed)
+        found = [] if leading is None else leading.complaints()
+        alive = (watch is None or watch.alive) and all(each.alive for each in self._followed)
         return found if alive else [*found, "a watch has ended"]
+
+
+async def fitting(database: Database, installation: str) -> None:
+    """Return once the database is there. Raises SchemaMismatch if its schema is not ours, OtherInstallation."""
+    while True:
+        try:
+            await asyncio.to_thread(check_schema, database)
+            await database.run(check_installation, installation)
+            return
+        except DatabaseUnavailable as error:
+            log.warning("database_awaited", error=one_line(error))
+            await asyncio.sleep(2)

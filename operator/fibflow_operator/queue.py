@@ -33,6 +33,7 @@ class Queue(Generic[K]):
         self._dirty: set[K] = set()
         self._failures: dict[K, int] = {}
         self._more = asyncio.Event()
+        self._taken_at = clock()
 
     def add(self, keys: Iterable[K]) -> None:
         """Work on these as soon as possible."""
@@ -52,6 +53,7 @@ class Queue(Generic[K]):
         for key in taken:
             del self._ready[key]
         self._busy.update(taken)
+        self._taken_at = self._clock() if taken else self._taken_at
         if not self._ready:
             self._more.clear()
         return taken
@@ -114,6 +116,11 @@ class Queue(Generic[K]):
     def oldest(self) -> float:
         """Seconds that the key which is ready for longest has not been taken."""
         return self._clock() - next(iter(self._ready.values())) if self._ready else 0.0
+
+    @property
+    def stalled(self) -> float:
+        """Seconds that no key was taken while some were ready: however slow the work is, it goes on if that is little."""
+        return min(self.oldest, self._clock() - self._taken_at)
 
     @property
     def retrying(self) -> int:

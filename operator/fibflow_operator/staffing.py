@@ -1,7 +1,8 @@
 """What the status of a resource with workers says of them: whether they are there, and what keeps them from it. Pure.
 
 The first cause in this order is told: the spec is refused, the Deployment cannot be, its pods may not be made, a pod's own
-trouble, a handler that is missing, workers that are still starting.
+trouble, a handler that is missing, workers that are still starting. Where load decides how many there are, a pool that merely
+grows is ready all the same: its spec is in force.
 """
 
 from __future__ import annotations
@@ -18,9 +19,18 @@ from fibflow_operator.yard import POOL, Deployment
 
 
 def ready(
-    refused: Refusal | None, asked: int | None, seen: Deployment | None, pods: Sequence[Pod], figures: PoolFigures
+    refused: Refusal | None,
+    asked: int | None,
+    seen: Deployment | None,
+    pods: Sequence[Pod],
+    figures: PoolFigures,
+    applied: int = 0,
 ) -> Finding:
-    """Whether the workers are as the spec says; `asked`: how many it asks for, if it does; the pods with the newest first."""
+    """Whether the workers are as the spec says; the pods with the newest first.
+
+    `asked`: how many the spec asks for; None where load decides, be it by way of somebody who looks at it. `applied`: the
+    Deployment's generation after what was applied last.
+    """
     if refused is not None:
         return Finding(Type.READY, False, refused.reason, refused.message)
     trouble = _trouble(seen, pods)
@@ -28,11 +38,20 @@ def ready(
         return Finding(Type.READY, False, trouble.reason, trouble.message)
     if figures.unhandled:
         return Finding(Type.READY, False, Reason.HANDLER_MISSING, _unhandled(figures.unhandled))
-    if seen is None or not seen.rolled_out or asked not in (None, seen.wanted):
-        wanted = asked if asked is not None or seen is None else seen.wanted
-        up = f"{seen.ready} of {wanted}" if seen is not None else "none"
-        return Finding(Type.READY, False, Reason.WORKERS_STARTING, f"{up} workers are ready and of the newest spec")
+    if seen is None or not (_in_force(seen, applied) if asked is None else seen.rolled_out and seen.wanted == asked):
+        return Finding(Type.READY, False, Reason.WORKERS_STARTING, _up(asked, seen))
     return Finding(Type.READY, True, Reason.IN_FORCE, "the spec is in force")
+
+
+def _in_force(seen: Deployment, applied: int) -> bool:
+    """Whether all pods that there are, however many, are of the newest template."""
+    return seen.digest is not None and seen.observed >= applied and seen.updated >= seen.replicas
+
+
+def _up(asked: int | None, seen: Deployment | None) -> str:
+    if seen is None:
+        return "no workers are ready and of the newest spec"
+    return f"{seen.ready} of {seen.wanted if asked is None else asked} workers are ready and of the newest spec"
 
 
 def _trouble(seen: Deployment | None, pods: Sequence[Pod]) -> Refusal | None:
@@ -49,12 +68,12 @@ def _unhandled(names: Iterable[str]) -> str:
     return f"the application has no handler for {', '.join(first)}; add it, or bind the type to another pool"
 
 
-def progressing(found: Finding) -> Finding:
-    """Whether workers are being started or replaced."""
-    if found.status:
+def progressing(found: Finding, seen: Deployment | None) -> Finding:
+    """Whether workers are being started or replaced, of a pool that was found ready or not."""
+    if found.status and seen is not None and seen.rolled_out:
         return Finding(Type.PROGRESSING, False, Reason.ROLLED_OUT, "all workers are there, and of the newest spec")
-    if found.reason is Reason.WORKERS_STARTING:
-        return Finding(Type.PROGRESSING, True, Reason.WORKERS_STARTING, found.message)
+    if found.status or found.reason is Reason.WORKERS_STARTING:
+        return Finding(Type.PROGRESSING, True, Reason.WORKERS_STARTING, _up(None, seen) if found.status else found.message)
     return Finding(Type.PROGRESSING, False, Reason.STUCK, found.message)
 
 

@@ -1,7 +1,7 @@
-"""What is known of Deployments and pods: the newest version that was seen of each, from events and complete lists.
+"""What is known of Deployments, their disruption budgets and pods: the newest version that was seen of each.
 
-Like `world` for our own resources: an older version changes nothing, and what is missing from a complete list is gone.
-What a pod's state means is in `pods`.
+It comes from events and complete lists. Like `world` for our own resources: an older version changes nothing, and what is
+missing from a complete list is gone. What a pod's state means is in `pods`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeVar
 
 from fibflow.store.synced import Name
 from fibflow_operator.pods import POOL, Pod
 
-__all__ = ["DIGEST", "POOL", "Deployment", "Yard", "contains", "deployment"]
+__all__ = ["DIGEST", "POOL", "Budget", "Deployment", "Yard", "budget", "contains", "deployment"]
 
 DIGEST = "fibflow.dev/digest"
 """The annotation of a Deployment that says what was applied to it."""
@@ -40,10 +40,14 @@ class Deployment:
     complaint: str | None
 
     @property
+    def settled(self) -> bool:
+        """Whether there are as many pods as are wanted, all of the newest template; ready or not."""
+        return self.observed >= self.generation and self.updated == self.replicas == self.wanted
+
+    @property
     def rolled_out(self) -> bool:
         """Whether all that is wanted is there, of the newest template, and ready; and nothing else."""
-        counts = {self.replicas, self.updated, self.ready, self.wanted}
-        return self.observed >= self.generation and len(counts) == 1
+        return self.settled and self.ready == self.wanted
 
     @property
     def rolling(self) -> bool:
@@ -51,10 +55,40 @@ class Deployment:
         return self.observed < self.generation or self.updated < self.replicas
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A PodDisruptionBudget as it was seen, like a Deployment."""
+
+    name: Name
+    uid: str
+    version: int
+    generation: int
+    owner: str | None
+    digest: str | None
+    spec: Mapping[str, Any]
+
+
+def budget(raw: Mapping[str, Any]) -> Budget:
+    """A PodDisruptionBudget from the API's JSON."""
+    metadata = raw["metadata"]
+    return Budget(
+        name=Name(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        version=int(metadata["resourceVersion"]),
+        generation=int(metadata.get("generation", 0)),
+        owner=_owner(metadata),
+        digest=metadata.get("annotations", {}).get(DIGEST),
+        spec=raw.get("spec", {}),
+    )
+
+
+def _owner(metadata: Mapping[str, Any]) -> str | None:
+    return next((each["uid"] for each in metadata.get("ownerReferences", ()) if each.get("controller")), None)
+
+
 def deployment(raw: Mapping[str, Any]) -> Deployment:
     """A Deployment from the API's JSON."""
     metadata, spec, status = raw["metadata"], raw["spec"], raw.get("status", {})
-    controllers = [each["uid"] for each in metadata.get("ownerReferences", ()) if each.get("controller")]
     failures = [each for each in status.get("conditions", ()) if each["type"] == "ReplicaFailure" and each["status"] == "True"]
     return Deployment(
         name=Name(metadata["namespace"], metadata["name"]),
@@ -62,7 +96,7 @@ def deployment(raw: Mapping[str, Any]) -> Deployment:
         pool=metadata.get("labels", {}).get(POOL, ""),
         version=int(metadata["resourceVersion"]),
         generation=int(metadata["generation"]),
-        owner=controllers[0] if controllers else None,
+        owner=_owner(metadata),
         digest=metadata.get("annotations", {}).get(DIGEST),
         wanted=int(spec.get("replicas", 1)),
         spec=spec,
@@ -74,45 +108,59 @@ def deployment(raw: Mapping[str, Any]) -> Deployment:
     )
 
 
+P = TypeVar("P", Deployment, Budget)
+
+
+class Places(dict[Name, P]):
+    """The newest version that was seen of each, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._complete: set[str | None] = set()
+
+    def knows(self, namespace: str) -> bool:
+        """Whether what is not known in a namespace is not there."""
+        return bool({namespace, None} & self._complete)
+
+    def see(self, seen: P, deleted: bool = False) -> None:
+        known = self.get(seen.name)
+        if known is not None and known.version > seen.version:
+            return
+        if deleted:
+            self.pop(seen.name, None)
+        else:
+            self[seen.name] = seen
+
+    def see_all(self, namespace: str | None, version: int, seen: Iterable[P]) -> set[Name]:
+        """A complete list, as of a version, of a namespace or of all; those that changed."""
+        before: dict[Name, P] = dict(self)
+        listed = {each.name: each for each in seen}
+        for name, known in before.items():
+            if namespace in (None, name.namespace) and name not in listed and known.version <= version:
+                del self[name]
+        for each in listed.values():
+            self.see(each)
+        self._complete.add(namespace)
+        return {name for name in {*before, *self} if before.get(name) != self.get(name)}
+
+
 @dataclass(slots=True)
 class Yard:
     """Not for several threads."""
 
-    deployments: dict[Name, Deployment] = field(default_factory=dict)
+    deployments: Places[Deployment] = field(default_factory=Places)
+    budgets: Places[Budget] = field(default_factory=Places)
     pods: dict[str, Pod] = field(default_factory=dict)
     """By uid."""
-    complete: set[str | None] = field(default_factory=set)
-    """The namespaces whose Deployments are all known; None for all."""
 
     def knows(self, namespace: str) -> bool:
-        """Whether a Deployment that is not known is not there."""
-        return bool({namespace, None} & self.complete)
+        """Whether a Deployment or a budget that is not known is not there."""
+        return self.deployments.knows(namespace) and self.budgets.knows(namespace)
 
     def of_pool(self, namespace: str, pool: str) -> list[Pod]:
         """The pods of a pool, the newest first."""
         found = [pod for pod in self.pods.values() if (pod.namespace, pod.pool) == (namespace, pool)]
         return sorted(found, key=lambda pod: (pod.created, pod.name), reverse=True)
-
-    def see_deployment(self, seen: Deployment, deleted: bool = False) -> None:
-        known = self.deployments.get(seen.name)
-        if known is not None and known.version > seen.version:
-            return
-        if deleted:
-            self.deployments.pop(seen.name, None)
-        else:
-            self.deployments[seen.name] = seen
-
-    def see_all_deployments(self, namespace: str | None, version: int, seen: Iterable[Deployment]) -> set[Name]:
-        """A complete list, as of a version; those that changed."""
-        before = dict(self.deployments)
-        listed = {each.name: each for each in seen}
-        for name, known in before.items():
-            if namespace in (None, name.namespace) and name not in listed and known.version <= version:
-                del self.deployments[name]
-        for each in listed.values():
-            self.see_deployment(each)
-        self.complete.add(namespace)
-        return {name for name in {*before, *self.deployments} if before.get(name) != self.deployments.get(name)}
 
     def see_pod(self, pod: Pod) -> bool:
         """Whether that is news."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from fibflow.store.synced import Name
 from fibflow_operator.kube.api import ApiRefused
-from fibflow_operator.yard import Deployment, deployment
+from fibflow_operator.yard import Budget, Deployment, budget, deployment
 
 
 class Ground:
@@ -17,40 +17,61 @@ class Ground:
 
     def __init__(self) -> None:
         self.deployments: dict[Name, dict[str, Any]] = {}
-        self.budgets: dict[Name, Mapping[str, Any]] = {}
+        self.budgets: dict[Name, dict[str, Any]] = {}
+        self.pods: dict[Name, str] = {}
+        """The uids of those that are there."""
         self.done: list[str] = []
 
     async def create(self, place: Name, body: Mapping[str, Any]) -> Deployment:
         self.done.append("create")
-        if place in self.deployments:
-            raise ApiRefused(409, "it exists")
-        metadata = {"uid": f"uid-{place.name}", "resourceVersion": "1", "generation": 1, **body["metadata"]}
-        self.deployments[place] = {**copy.deepcopy(dict(body)), "metadata": metadata}
-        return deployment(self.deployments[place])
+        return deployment(self._make(self.deployments, place, body))
 
     async def apply(self, place: Name, body: Mapping[str, Any]) -> Deployment:
         self.done.append("apply")
-        now = self.deployments[place]
-        spec = {**copy.deepcopy(body["spec"]), "replicas": now["spec"]["replicas"]}
-        self._put(place, {**now, "metadata": {**now["metadata"], **body["metadata"]}, "spec": spec})
-        return deployment(self.deployments[place])
+        spec = {**copy.deepcopy(body["spec"]), "replicas": self.deployments[place]["spec"]["replicas"]}
+        return deployment(self._put(self.deployments, place, {**body, "spec": spec}))
 
-    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None:
-        self.budgets[place] = body
+    async def create_budget(self, place: Name, body: Mapping[str, Any]) -> Budget:
+        self.done.append("create budget")
+        return budget(self._make(self.budgets, place, body))
 
-    async def scale(self, place: Name, replicas: int) -> None:
+    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> Budget:
+        self.done.append("apply budget")
+        return budget(self._put(self.budgets, place, body))
+
+    async def scale(self, seen: Deployment, replicas: int) -> bool:
+        now = self.deployments.get(seen.name, {"metadata": {}})
+        as_now = (now["metadata"].get("uid"), now["metadata"].get("resourceVersion"))
+        if as_now != (seen.uid, str(seen.version)):
+            self.done.append("conflict")
+            return False
         self.done.append(f"scale {replicas}")
-        now = self.deployments[place]
-        self._put(place, {**now, "spec": {**now["spec"], "replicas": replicas}})
+        self._put(self.deployments, seen.name, {"metadata": {}, "spec": {**now["spec"], "replicas": replicas}})
+        return True
 
-    async def remove(self, place: Name, uid: str) -> None:
+    async def pod_uid(self, pod: Name) -> str | None:
+        return self.pods.get(pod)
+
+    async def remove(self, seen: Deployment) -> None:
         self.done.append("remove")
-        assert self.deployments.pop(place)["metadata"]["uid"] == uid
+        assert self.deployments.pop(seen.name)["metadata"]["uid"] == seen.uid
+
+    async def remove_budget(self, seen: Budget) -> None:
+        self.done.append("remove budget")
+        assert self.budgets.pop(seen.name)["metadata"]["uid"] == seen.uid
 
     async def cost(self, pod: Name, cost: str | None) -> None:
         self.done.append(f"cost {pod.name} {cost}")
 
-    def _put(self, place: Name, raw: dict[str, Any]) -> None:
-        metadata = raw["metadata"]
-        more = {"resourceVersion": str(int(metadata["resourceVersion"]) + 1), "generation": metadata["generation"] + 1}
-        self.deployments[place] = {**raw, "metadata": {**metadata, **more}}
+    def _make(self, places: dict[Name, dict[str, Any]], place: Name, body: Mapping[str, Any]) -> dict[str, Any]:
+        if place in places:
+            raise ApiRefused(409, "it exists")
+        metadata = {"uid": f"uid-{place.name}", "resourceVersion": "1", "generation": 1, **body["metadata"]}
+        places[place] = {**copy.deepcopy(dict(body)), "metadata": metadata}
+        return places[place]
+
+    def _put(self, places: dict[Name, dict[str, Any]], place: Name, body: Mapping[str, Any]) -> dict[str, Any]:
+        before = places[place]["metadata"]
+        more = {"resourceVersion": str(int(before["resourceVersion"]) + 1), "generation": before["generation"] + 1}
+        places[place] = {**places[place], **body, "metadata": {**before, **body["metadata"], **more}}
+        return places[place]

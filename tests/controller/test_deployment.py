@@ -9,6 +9,7 @@ from controller.ground import Ground
 from fibflow_operator import deployment, names
 from fibflow_operator.deployment import Step, fleet_of, next_step, template
 from fibflow_operator.world import Key, Kind, seen
+from fibflow_operator.yard import budget as read_budget
 from fibflow_operator.yard import contains, quantity
 from fibflow_operator.yard import deployment as read
 
@@ -28,44 +29,44 @@ def fleet(**spec):
 
 def fleet_in(kind, name, spec):
     metadata = {"name": name, "namespace": "shop", "uid": "u1", "resourceVersion": "1"}
-    found = fleet_of(seen({"kind": kind, "metadata": metadata, "spec": spec}))
-    assert found is not None
-    return found
+    return fleet_of(seen({"kind": kind, "metadata": metadata, "spec": spec}))
 
 
-def settle(ground, wanted, replicas=2, most=10):
+def settle(ground, wanted, most=10):
     """Take steps until there is none left; the steps."""
     steps: list[Step] = []
-    applied: tuple[str, int] | None = None
+    applied: dict[Step, tuple[str, int]] = {}
     for _ in range(most):
-        raw = ground.deployments.get(wanted.deployment)
-        step = next_step(wanted, read(raw) if raw else None, replicas, applied)
+        raw, cover = ground.deployments.get(wanted.deployment), ground.budgets.get(wanted.deployment)
+        seen, covered = read(raw) if raw else None, read_budget(cover) if cover else None
+        step = next_step(wanted, seen, covered, applied.get(Step.APPLY), applied.get(Step.APPLY_BUDGET))
         if step is None:
             return steps
         steps.append(step)
-        if step is Step.REFUSE:
+        if step in (Step.REFUSE, Step.REFUSE_BUDGET):
             return steps
-        asyncio.run(_take(ground, wanted, step, replicas))
-        now = read(ground.deployments[wanted.deployment])
-        applied = (now.digest or "", now.generation) if step is Step.APPLY else applied
+        now = asyncio.run(_take(ground, wanted, step))
+        applied[step] = (now.digest or "", now.generation)
     raise AssertionError(f"it never settles: {steps}")
 
 
-async def _take(ground, wanted, step, replicas):
+async def _take(ground, wanted, step):
     match step:
         case Step.CREATE:
-            await ground.create(wanted.deployment, deployment.seed(wanted))
+            return await ground.create(wanted.deployment, deployment.seed(wanted))
         case Step.APPLY:
-            await ground.apply(wanted.deployment, deployment.applied_form(wanted))
-        case Step.SCALE:
-            await ground.scale(wanted.deployment, replicas)
+            return await ground.apply(wanted.deployment, deployment.applied_form(wanted))
+        case Step.CREATE_BUDGET:
+            return await ground.create_budget(wanted.deployment, deployment.applied_budget(wanted))
+        case Step.APPLY_BUDGET:
+            return await ground.apply_budget(wanted.deployment, deployment.applied_budget(wanted))
 
 
-def test_a_deployment_is_made_empty_then_given_its_template_then_scaled():
+def test_a_deployment_is_made_empty_then_given_its_template():
     ground, wanted = Ground(), fleet()
-    assert settle(ground, wanted) == [Step.CREATE, Step.APPLY, Step.SCALE]
+    assert settle(ground, wanted) == [Step.CREATE, Step.CREATE_BUDGET, Step.APPLY]
     assert settle(ground, wanted) == []
-    assert ground.done == ["create", "apply", "scale 2"]
+    assert ground.done == ["create", "create budget", "apply"]
     assert "replicas" not in deployment.applied_form(wanted)["spec"]
 
 
@@ -92,12 +93,6 @@ def test_what_is_created_says_nothing_that_may_be_dropped_later():
     assert seed["spec"]["replicas"] == 0
 
 
-def test_replicas_are_left_alone_when_nothing_is_known_of_them():
-    ground, wanted = Ground(), fleet()
-    settle(ground, wanted, replicas=3)
-    assert settle(ground, wanted, replicas=None) == []
-
-
 @pytest.mark.parametrize("owner", ["another", None])
 def test_a_deployment_of_somebody_else_is_never_touched(owner):
     ground, wanted = Ground(), fleet()
@@ -105,6 +100,26 @@ def test_a_deployment_of_somebody_else_is_never_touched(owner):
     raw = ground.deployments[wanted.deployment]
     raw["metadata"]["ownerReferences"] = [{"uid": owner, "controller": True}] if owner else [{"uid": "u1"}]
     assert settle(ground, fleet(slots=99)) == [Step.REFUSE]
+
+
+@pytest.mark.parametrize("owner", ["another", None])
+def test_a_budget_of_somebody_else_is_never_touched(owner):
+    ground, wanted = Ground(), fleet()
+    settle(ground, wanted)
+    owners = [{"uid": owner, "controller": True}] if owner else [{"uid": "u1"}]
+    ground.budgets[wanted.deployment]["metadata"]["ownerReferences"] = owners
+    assert settle(ground, fleet(slots=99)) == [Step.REFUSE_BUDGET]
+
+
+def test_a_budget_that_is_gone_is_made_again_and_one_that_somebody_changed_is_applied():
+    ground, wanted = Ground(), fleet()
+    settle(ground, wanted)
+    ground.budgets[wanted.deployment]["spec"]["maxUnavailable"] = 0
+    assert settle(ground, wanted) == [Step.APPLY_BUDGET]
+    del ground.budgets[wanted.deployment]
+    assert settle(ground, wanted) == [Step.CREATE_BUDGET]
+    spec = ground.budgets[wanted.deployment]["spec"]
+    assert (spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
 def test_another_spec_is_applied_and_so_is_one_that_somebody_changed():

@@ -124,6 +124,19 @@ def test_its_age_is_told(queue, clock):
     assert queue.oldest == 0
 
 
+def test_a_queue_stalls_when_nobody_takes_and_not_while_the_work_is_slow(queue, clock):
+    queue.add(["a", "b", "c"])
+    clock.now += 100
+    assert queue.take(1) == ["a"]
+    clock.now += 50
+    assert (queue.oldest, queue.stalled) == (150, 50)
+    queue.take(5)
+    clock.now += 50
+    assert queue.stalled == 0
+    queue.add(["d"])
+    assert queue.stalled == 0
+
+
 def test_who_waits_is_woken_by_a_key():
     async def scene():
         queue: Queue[str] = Queue()

@@ -18,6 +18,7 @@ from fibflow.store.database import Database
 from fibflow.store.synced import Name, stored_pools, stored_types
 from fibflow.store.synced_crons import stored_crons
 from fibflow_operator import plan
+from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import tasktype
@@ -272,6 +273,39 @@ def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(ur
     played(url, play)
 
 
+def test_a_spec_that_changes_while_a_status_is_written_is_not_overlooked(url):
+    async def play(one):
+        one.shelf.put(Kind.WORKER_POOL, "one", {"app": "a:b"})
+        one.leading.see(*one.shelf.events[-1])
+        one.shelf.put(Kind.WORKER_POOL, "one", {"app": "c:d"})
+        told = one.shelf.events[-1]
+        await one.settle()  # the answer to the status that is written has the new spec in it
+        one.leading.see(*told)  # older than that answer
+        one.leading.see(*one.shelf.events[-1])
+        await one.settle()
+        assert [row for row in (await one.rows()).values() if "c:d" in row]
+
+    played(url, play)
+
+
+def test_a_list_that_fails_deletes_nothing(url):
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        await one.compare()
+        list_all = one.shelf.list_all
+
+        async def refused(kind, namespace):
+            if kind is Kind.TASK_TYPE:
+                raise ApiRefused(403, "not allowed")
+            return await list_all(kind, namespace)
+
+        one.shelf.list_all = refused
+        await one.compare()
+        assert len(await one.rows()) == 1
+
+    played(url, play)
+
+
 def test_a_resource_that_cannot_be_understood_stops_nobody_else(url, monkeypatch):
 
     pool_row = plan.pool_row
@@ -320,12 +354,13 @@ def test_what_changes_is_told_by_an_event_and_what_goes_well_from_the_start_is_n
 
 def test_workers_of_a_types_own_come_with_what_it_says_of_them_and_go_without(url):
     async def play(one):
-        one.leading.scene.yard.see_all_deployments(one.shelf.namespace, 0, [])
+        one.leading.scene.yard.deployments.see_all(one.shelf.namespace, 0, [])
+        one.leading.scene.yard.budgets.see_all(one.shelf.namespace, 0, [])
         one.shelf.put(Kind.WORKER_POOL, "pool", {"app": "a:b"})
         one.shelf.put(Kind.TASK_TYPE, "one", {"worker": {"app": "a:b", "image": "i:1"}})
         await one.compare()
         await one.tend()
-        assert one.shelf.done == ["create", "apply", "scale 1"]
+        assert one.shelf.done == ["create", "create budget", "apply"]
         assert condition(one, Kind.TASK_TYPE, "one") == ("False", "WorkersStarting")
         assert condition(one, Kind.TASK_TYPE, "one", "ScalingActive") == ("False", "ReplicasDecide")
         assert (await pool_of(one)) == "TaskType.one"
@@ -333,7 +368,7 @@ def test_workers_of_a_types_own_come_with_what_it_says_of_them_and_go_without(ur
         one.shelf.put(Kind.TASK_TYPE, "one", {"workerPoolRef": {"name": "pool"}})
         await one.compare()
         await one.tend()
-        assert one.shelf.done == ["remove"] and not one.shelf.deployments
+        assert one.shelf.done == ["remove budget", "remove"] and not one.shelf.deployments
         assert condition(one, Kind.TASK_TYPE, "one") == ("True", "InForce")
         assert (await pool_of(one)) == "pool"
         assert "selector" not in one.shelf.status(Kind.TASK_TYPE, "one")
@@ -344,3 +379,18 @@ def test_workers_of_a_types_own_come_with_what_it_says_of_them_and_go_without(ur
 async def pool_of(stage):
     name = Name(stage.shelf.namespace, "one")
     return (await stage.database.run(stored_types, [name]))[name].pool
+
+
+def test_a_deployment_of_somebody_else_outlives_a_type_without_workers(url):
+    async def play(one):
+        place = Name(one.shelf.namespace, "one-type")
+        body = {"metadata": {"namespace": place.namespace, "name": place.name}, "spec": {}}
+        one.leading.scene.yard.deployments.see_all(place.namespace, 0, [await one.shelf.create(place, body)])
+        one.leading.scene.yard.budgets.see_all(place.namespace, 0, [await one.shelf.create_budget(place, body)])
+        one.shelf.done.clear()
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        await one.compare()
+        await one.tend()
+        assert one.shelf.done == []
+
+    played(url, play)

@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,6 +77,17 @@ class Process:
     def exit_code(self, seconds: float = 30) -> int:
         """The code with which it ends by itself."""
         return self._process.wait(seconds)
+
+    @property
+    def health(self) -> tuple[int, str]:
+        """What /healthz answers: the status, and what is wrong; 0 while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+        except OSError:
+            return 0, ""
 
     @property
     def running(self) -> bool:

@@ -1,5 +1,6 @@
 """What breaks around an operator: the API server, the database, both with what is in them."""
 
+import signal
 import time
 from contextlib import closing
 
@@ -8,7 +9,7 @@ import pytest
 from cluster.faults import Answer, Cut, Gone, Lost
 from cluster.waiting import until
 from e2e.figures import record
-from e2e.planes import FULL, cron_task, task_type
+from e2e.planes import FULL, ONLY_IN_FULL, cron_task, task_type
 from fibflow.store.database import Database
 from fibflow.store.deciding import decide_ticks
 from fibflow.store.migrate import migrate
@@ -16,12 +17,9 @@ from postgres_server import Server
 
 AWAY = 60.0 if FULL else 9.0
 """Seconds of an outage; longer than a leader keeps its lead without the API server."""
+LONG_AWAY = 160.0
+"""Seconds without a database; longer than a key may lie untouched."""
 CRONS = "SELECT count(*) FROM fibflow.cron_task"
-
-
-def pass_time(seconds: float) -> None:
-    begin = time.monotonic()
-    until(lambda: time.monotonic() - begin >= seconds, seconds + 5, "time passes")
 
 
 @pytest.fixture
@@ -80,14 +78,45 @@ def test_a_database_that_is_away_is_waited_for(plane):
         plane.apply(cron_task("meanwhile"))
         said = plane.wait_condition("CronTask", "meanwhile", "Synced", status="False", reason="DatabaseUnavailable", seconds=60)
         assert "is not available" in said["message"]
-        pass_time(AWAY)
+        late = plane.start()
+        live(operator, AWAY)
+        live(late, 0)  # it has not seen the database yet
         assert plane.condition("CronTask", "nightly")["status"] == "True"
         server.start()
         begin = time.monotonic()
         plane.wait_condition("CronTask", "meanwhile", status="True", seconds=60)
         record("K6", f"PostgreSQL back after {AWAY:.0f} s to a status", [time.monotonic() - begin], 40)
-        assert operator.running
+        assert operator.running and late.running
         plane.url = url
+
+
+@ONLY_IN_FULL
+def test_who_takes_over_while_the_database_is_away_lives_and_leads_when_it_is_back(plane):
+    with Server() as server:
+        url = server.create("fibflow")
+        migrate(url)
+        plane.url = url
+        plane.apply(task_type("work"))
+        first = plane.start()
+        plane.wait_condition("TaskType", "work", status="True", seconds=30)
+        second = plane.start()
+        plane.wait_log("taking_part", number=2)
+        server.crash()
+        first.end(signal.SIGKILL)
+        plane.apply(*(cron_task(f"meanwhile-{number}") for number in range(5)))
+        plane.wait_log("lead_not_taken", number=2, seconds=40)
+        live(second, LONG_AWAY)
+        server.start()
+        plane.wait_condition("CronTask", "meanwhile-4", status="True", seconds=60)
+        assert second.running
+
+
+def live(operator, seconds: float) -> None:
+    """The kubelet would let it live all the while."""
+    until(lambda: operator.health == (200, "ok"), 20, "it answers")
+    begin = time.monotonic()
+    until(lambda: operator.health != (200, "ok") or time.monotonic() - begin >= seconds, seconds + 9, "time passes")
+    assert operator.health == (200, "ok")
 
 
 def test_a_wiped_database_is_built_again_and_a_pause_outlives_it(synced):

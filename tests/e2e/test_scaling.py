@@ -2,6 +2,8 @@
 
 import json
 import time
+import uuid
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,11 @@ from e2e.fleets import bound, container_id, pods_of, pool
 from e2e.planes import FULL, ONLY_IN_FULL, Plane
 from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
+from fibflow.store.synced import Name
+from fibflow_operator.deployment import applied_form, fleet_of, seed
+from fibflow_operator.kube import workloads
+from fibflow_operator.kube.api import Api
+from fibflow_operator.world import seen
 
 BACKLOG = {"policy": "Backlog", "minReplicas": 0, "maxReplicas": 4, "targetWaitSeconds": 1, "scaleDownDelaySeconds": 0}
 
@@ -112,7 +119,8 @@ def test_nothing_goes_while_a_rollout_is_in_progress_and_what_is_idle_goes_after
         stuck = {"image": "localhost/nowhere:1", "imagePullPolicy": "IfNotPresent"}
         staffed.apply(pool(fleet_image, slots=1, scaling=BACKLOG, **stuck))
         until(partial(_past, client, tasks, Status.PENDING, Status.RUNNING), 30, "both end")
-        until(lambda: _decided(staffed) == ("Rollout", 0), 30, "none is wanted, and none may go")
+        reason = partial(staffed.cluster.field, ".status.scaling.reason", "workerpool/pool", namespace=staffed.namespace)
+        until(lambda: reason() == "Rollout", 30, "fewer are wanted, and none may go")
         assert {each.replicas for each in deployments.seen} == {2}
         staffed.apply(pool(fleet_image, slots=1, scaling=BACKLOG, drainSeconds=19))
         fewer = deployments.wait(lambda each: each.replicas < 2)
@@ -120,17 +128,32 @@ def test_nothing_goes_while_a_rollout_is_in_progress_and_what_is_idle_goes_after
     assert [client.get(each).attempt for each in tasks] == [1, 1]
 
 
-def _decided(plane: Plane) -> tuple[str, int]:
-    """The last decision's reason, and how many the load asked for."""
-    told = plane.get("WorkerPool", "pool")["status"].get("scaling", {})
-    return str(told.get("reason")), int(told.get("wanted", -1))
+def test_a_scale_that_was_decided_on_an_older_deployment_or_another_is_refused(plane):
+    api = Api(str(plane.kubeconfig))
+    head = {"name": "pool", "namespace": plane.namespace, "uid": "u1", "resourceVersion": "1"}
+    fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": head, "spec": {"app": "a:b", "image": "localhost/none:1"}}))
+    made = workloads.create(api, fleet.deployment, _orphan(seed(fleet)))
+    applied = workloads.apply(api, fleet.deployment, _orphan(applied_form(fleet)))
+    assert not workloads.scale(api, made, 1)
+    assert not workloads.scale(api, replace(applied, name=Name(plane.namespace, "gone-pool")), 1)
+    field = partial(plane.cluster.field, namespace=plane.namespace)
+    until(lambda: field(".status.observedGeneration", "deployment/pool-pool") == str(applied.generation), 20, "it is settled")
+    now = replace(applied, version=int(field(".metadata.resourceVersion", "deployment/pool-pool")))
+    assert not workloads.scale(api, replace(now, uid=str(uuid.uuid4())), 1)
+    assert asked(plane) == 0
+    assert workloads.scale(api, now, 1)
+    assert asked(plane) == 1
+
+
+def _orphan(body):
+    """Without an owner that is not there: whose is gone is collected."""
+    return {**body, "metadata": {name: value for name, value in body["metadata"].items() if name != "ownerReferences"}}
 
 
 @ONLY_IN_FULL
 def test_demand_that_returns_takes_the_mark_back(staffed, client, fleet_image):
     started(staffed, fleet_image, scaling={**BACKLOG, "minReplicas": 2, "scaleDownDelaySeconds": 0})
-    until(lambda: len(pods_of(staffed)) == 2, 60, "two pods")
-    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=60)
+    staffed.wait_sql(2, "SELECT count(*) FROM fibflow.worker WHERE status = 'active'", seconds=90)
     staffed.sql("UPDATE fibflow.worker SET draining = true WHERE status = 'active'")
     task_id = client.enqueue("work")
     until(lambda: client.get(task_id).status is Status.COMPLETED, 30, "a worker whose mark was taken back runs it")

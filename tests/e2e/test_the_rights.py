@@ -3,6 +3,7 @@
 This file's name makes it the last of those that start operators, and it does itself what needs a reason to be done.
 """
 
+from cluster import until
 from cluster.calls import rules as needed
 from e2e import planes
 from e2e.planes import cron_task, resource, task_type
@@ -30,7 +31,11 @@ def change_workers(plane):
     plane.cluster.wait("create", "deployment/own-type", namespace=plane.namespace)
     plane.cluster.wait("create", "deployment/scaled-pool", namespace=plane.namespace)
     plane.apply(resource("WorkerPool", "scaled", app="c:d", image="localhost/none:1", scaling=scaling))
+    lazy = ("--type=merge", "--patch", '{"spec": {"maxUnavailable": 0}}')
+    plane.cluster.wait("create", "pdb/scaled-pool", namespace=plane.namespace)
+    plane.cluster.kubectl("patch", "--namespace", plane.namespace, "pdb", "scaled-pool", *lazy)
     plane.proxy.journal.wait_for(verb="patch", resource="poddisruptionbudgets", user=plane.user)
+    plane.cluster.wait("jsonpath={.spec.maxUnavailable}=1", "pdb/scaled-pool", namespace=plane.namespace)
     plane.wait_sql(1, "SELECT count(*) FROM fibflow.task_type WHERE pool = 'scaled'")
     with Client(plane.url, namespace=plane.namespace) as client:
         origin = Origin(pod_uid="gone", pool="scaled")
@@ -39,8 +44,20 @@ def change_workers(plane):
         client.enqueue("bound")
     plane.proxy.journal.wait_for(verb="patch", resource="deployments/scale", user=plane.user)
     plane.proxy.journal.wait_for(verb="patch", resource="pods", user=plane.user)
+    release_a_pod(plane)
     plane.apply(task_type("own", workerPoolRef={"name": "scaled"}))
+    plane.proxy.journal.wait_for(verb="delete", resource="poddisruptionbudgets", user=plane.user)
     plane.proxy.journal.wait_for(verb="delete", resource="deployments", user=plane.user)
+
+
+def release_a_pod(plane):
+    """A pod of the pool is to be nobody's: it is looked up and lives."""
+    pods = ("pods", "-n", plane.namespace, "-l", "fibflow.dev/pool=scaled")
+    until(lambda: plane.cluster.kubectl("get", *pods, "-o", "name"), 60, "the pool has a pod")
+    plane.cluster.kubectl("label", *pods, "fibflow.dev/pool-")
+    plane.proxy.journal.wait_for(verb="get", resource="pods", user=plane.user)
+    plane.wait_log("pod_lives")
+    assert plane.sql("SELECT count(*) FROM fibflow.fenced_pod WHERE pod_uid <> 'gone'") == [(0,)]
 
 
 def test_the_calls_of_the_whole_run_are_the_rules_and_none_was_denied(plane):

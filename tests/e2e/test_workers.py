@@ -107,7 +107,7 @@ def test_what_ails_the_workers_is_said_in_the_pods_own_words_and_mending_it_goes
     untouched = deployment(staffed, "no-name-pool")
     staffed.apply(*(pool(fleet_image, name, **spec) for name, (spec, _, _) in BROKEN.items()))
     staffed.apply(bound("no-handler", "nonsense"), bound("no-secret"))
-    staffed.start()
+    staffed.start("--list-every", "5")  # nobody tells of a Deployment that is not ours
     until(lambda: client.types(), 20, "the types are stored")
     waiting = client.enqueue("work")
     for name, (_, reason, phrase) in BROKEN.items():

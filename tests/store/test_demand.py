@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from fibflow import Outcome
+from fibflow import NewTask, Outcome
 from fibflow.errors import LeadLost
 from fibflow.scaling import Load
 from fibflow.store import demand, draining, leases
 from fibflow.store.database import Session, write
-from fibflow.store.demand import Demand
+from fibflow.store.demand import Demand, Pace
 from fibflow.store.installation import Lead, take_lead
 from fibflow.store.leases import Origin
 from fibflow.store.synced import Name
@@ -75,6 +75,20 @@ def test_the_time_that_tasks_took_lately_is_told_and_arrivals_fade(workplace, le
     assert asked(workplace)[POOL].loads[0].arrival_rate == 0
     workplace.move_clock(600)
     assert asked(workplace)[POOL].loads[0].service_time is None
+
+
+def test_what_waits_and_what_came_in_is_counted_up_to_a_bound(workplace, lead, monkeypatch):
+    for name, bound in (("MOST_WAITING", 4), ("MOST_SEEN", 3)):
+        monkeypatch.setattr(demand, name, bound)
+    workplace.client.enqueue_many([NewTask("work")] * 5)
+    assert asked(workplace)[POOL].loads == (Load(waiting=4, arrival_rate=3 / 60),)
+
+
+def test_paces_that_are_known_are_not_looked_for_again(workplace, lead):
+    workplace.client.enqueue("work")
+    (type_id,) = workplace.database.call(demand.paces)
+    known = {type_id: Pace(7.0, 2.5)}
+    assert workplace.database.call(demand.demands, None, known)[POOL].loads == (Load(1, 0, 7.0, 2.5),)
 
 
 def test_a_type_that_is_held_back_asks_for_nothing_but_what_runs(workplace, lead):

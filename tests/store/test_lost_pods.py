@@ -112,7 +112,7 @@ def test_only_pods_of_pools_are_told_of(workplace, lead):
     registered(workplace, "uid-2", "pod-2")
     gone = registered(workplace, "uid-3", "pod-3", pool="fast")
     workplace.database.call(leases.stop, gone)
-    assert workplace.database.call(lost_pods.pods_with_leases) == {lost_pods.PodRow("default", "uid-1")}
+    assert workplace.database.call(lost_pods.pods_with_leases) == {lost_pods.PodRow("default", "pod-1", "uid-1")}
 
 
 # ── pools ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from fibflow import App, Client, NewTask
-from fibflow.store import leases
+from fibflow.store import demand, leases
 from fibflow.store.batch import array, integers
 from fibflow.store.claim import LOWEST, claim_statement
 from fibflow.store.database import Database, Session, write
@@ -92,3 +93,14 @@ def test_claiming_walks_the_claim_index_and_comes_back_by_the_primary_key(filled
 
 def _is_small(database: Database) -> bool:
     return Client(database).tasks(limit=1).total < 1000
+
+
+def test_what_is_counted_for_a_decision_comes_in_by_an_index_and_stops_at_a_bound(filled, monkeypatch):
+    if _is_small(filled):
+        pytest.skip("a few pages are read as they lie")
+    monkeypatch.setattr(demand, "MOST_SEEN", 1000)
+    counts = (demand.ready_counts(sa.true()), demand.due_counts(sa.true()), demand.arrivals(task, 0))
+    texts = [str(each.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})) for each in counts]
+    ways = [filled.call(_plan, sa.text(text.replace(":", "\\:")), {}, False) for text in texts]
+    assert ways == [["task_claim"], ["task_promote"], ["task_pkey"]]
+    assert all("LIMIT" in text for text in texts)

@@ -10,7 +10,7 @@ import pytest
 from fibflow.dev import absolute, stamps, wanted
 from fibflow.errors import InvalidInput
 from fibflow.model import Options
-from fibflow.pods import Pause, Pod, Pods, ending, pause_after
+from fibflow.replicas import Pause, Pod, Pods, ending, pause_after
 from fibflow.resource_values import Manifests, TaskTypeResource, WorkerPoolResource
 
 STUBBORN = (

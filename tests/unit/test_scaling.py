@@ -64,6 +64,14 @@ def test_less_is_wanted_only_after_the_window_and_never_below_the_least():
     assert kept == Decision(2, Because.AT_LEAST, 2)
 
 
+def test_who_begins_to_decide_lets_nobody_go_before_the_window_is_over():
+    held, history = decided([Load()], current=4, at=100.0)
+    assert held == Decision(4, Because.STABILISING, 0)
+    held, history = decided([Load()], current=4, history=history, at=159.0)
+    assert held == Decision(4, Because.STABILISING, 0)
+    assert decided([Load()], current=4, history=history, at=161.0)[0] == Decision(0, Because.NO_DEMAND, 0)
+
+
 def test_nothing_goes_while_a_rollout_is_in_progress_and_more_still_comes():
     assert decided([Load()], current=4, rolling=True)[0] == Decision(4, Because.ROLLOUT, 0)
     assert decided([Load(waiting=40, service_time=5.0)], current=4, rolling=True)[0].replicas == 10

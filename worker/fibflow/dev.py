@@ -19,7 +19,7 @@ from types import FrameType
 
 from fibflow import resources
 from fibflow.errors import FibflowError, InvalidInput
-from fibflow.pods import Pod, Pods
+from fibflow.replicas import Pod, Pods
 from fibflow.resource_values import Manifests, WorkerPoolResource
 from fibflow.store.address import parse_url, sqlite_path
 from fibflow.store.database import Database

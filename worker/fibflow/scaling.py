@@ -120,6 +120,8 @@ def decide(rule: Rule, signal: Signal, history: History) -> tuple[Decision, Hist
     if signal.loads is None:
         return Decision(signal.current, Because.NO_SIGNAL, signal.current), history
     asked, because = _asked(rule, signal)
+    if not history.wanted:  # whoever decided before us wanted what is there
+        history = History(((signal.at, signal.current),))
     history = history.with_(signal.at, asked, rule.scale_down_delay)
     if asked >= signal.current:
         return Decision(asked, because, asked), history

@@ -27,6 +27,8 @@ WATCHED = 60
 SILENT = 10
 """Seconds that the end of a watch may be late."""
 LONGEST_PAUSE = 5.0
+DEAF = 150.0
+"""Seconds without an answer, be it none, after which it does not follow any more: more than a watch and its end last."""
 
 
 class Heard(Protocol):
@@ -46,6 +48,7 @@ class Following:
         self._api, self._path, self._heard = api, path, heard
         self._chosen = {"labelSelector": selector}
         self._stop = threading.Event()
+        self._turned = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"following {path}", daemon=True)
 
     def start(self) -> None:
@@ -57,11 +60,13 @@ class Following:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        """Whether it goes on, be it in vain."""
+        return self._thread.is_alive() and time.monotonic() - self._turned < DEAF
 
     def _run(self) -> None:
         pause = 0.1
         while not self._stop.is_set():
+            self._turned = time.monotonic()
             try:
                 self._watch(self._list())
                 pause = 0.1
@@ -79,6 +84,7 @@ class Following:
         query, begun = {**self._chosen, "limit": PAGE}, time.monotonic()
         while True:
             page = self._api.call("GET", self._path, query)
+            self._turned = time.monotonic()
             found += page.get("items") or []
             if not (following := page["metadata"].get("continue")):
                 break
@@ -92,6 +98,7 @@ class Following:
         """Tell events from a version on, until the server ends the watch. Raises ApiFailure."""
         query = {**self._chosen, "watch": "true", "resourceVersion": version, "timeoutSeconds": str(WATCHED)}
         for line in self._api.lines(self._path, query, WATCHED + SILENT):
+            self._turned = time.monotonic()
             event = json.loads(line)
             if self._stop.is_set():
                 return

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fibflow.errors import one_line
 from fibflow.logs import logger
 from fibflow_operator import plan
-from fibflow_operator.conditions import Finding, Type, merged, written
+from fibflow_operator.conditions import Finding, Reason, Type, merged, written
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.plan import Standing
 from fibflow_operator.reconcile.rows import SUBJECTS
@@ -75,7 +75,7 @@ async def _tell_changes(teller: Teller, resource: Resource, findings: tuple[Find
         found = (str(finding.status), str(finding.reason))
         if finding.type not in TOLD or before.get(str(finding.type), TOLD[finding.type]) == found:
             continue
-        warning = (finding.type is Type.READY) != finding.status
+        warning = (finding.type is Type.READY) != finding.status and finding.reason is not Reason.WORKERS_STARTING
         try:
             await teller.tell(resource, str(finding.reason), finding.message, warning)
         except ApiFailure as failure:

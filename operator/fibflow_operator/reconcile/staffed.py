@@ -19,12 +19,11 @@ NOTHING = PoolFigures()
 
 def with_workers(scene: Scene, resource: Resource, report: Report) -> Report:
     """A report that tells of the workers, too, if there are to be any."""
-    fleet = fleet_of(resource)
-    if fleet is None:
+    if resource.workers is None:
         return report
     if not scene.yard.knows(resource.key.namespace):
         return _too_early(resource, report)
-    return _told(scene, fleet, report)
+    return _told(scene, fleet_of(resource), report)
 
 
 def _too_early(resource: Resource, report: Report) -> Report:
@@ -43,12 +42,13 @@ def _told(scene: Scene, fleet: Fleet, report: Report) -> Report:
         if finding.type is not Type.READY or not finding.status:
             return finding
         pods = scene.yard.of_pool(fleet.key.namespace, fleet.pool)
-        return staffing.ready(scene.refused.get(fleet.key), fleet.replicas, ours, pods, figures)
+        _, applied = scene.applied.get(fleet.key, ("", 0))
+        return staffing.ready(scene.refused.get(fleet.key), fleet.fixed, ours, pods, figures, applied)
 
     findings = tuple(map(judged, report.findings))
     ready = next(each for each in findings if each.type is Type.READY)
     decided = scene.scaled.get(fleet.key) if fleet.replicas is None else None
     counts: dict[str, Any] = {**report.figures, **staffing.counts(fleet.pool, ours, figures)}
     counts |= {"scaling": decided} if decided else {}
-    more = (staffing.progressing(ready), staffing.scaling_active(fleet.replicas is None, decided))
+    more = (staffing.progressing(ready, ours), staffing.scaling_active(fleet.replicas is None, decided))
     return Report((*findings, *more), counts)

@@ -35,6 +35,8 @@ class Scene:
     """The last decision about a fleet that is scaled, as its status tells it."""
     applied: dict[Key, tuple[str, int]] = field(default_factory=dict)
     """What was applied last, and the Deployment's generation after it."""
+    covered: dict[Key, tuple[str, int]] = field(default_factory=dict)
+    """The same of its disruption budget."""
 
     @property
     def database(self) -> Database:

@@ -1,7 +1,8 @@
 """Workers: bring the Deployment of a resource to what it asks for, step by step, until there is no step left.
 
-What a step is, and when which is due, is decided in `deployment`. A TaskType that has no workers of its own any more loses
-its Deployment; what goes with a resource is the cluster's business. What ails the workers is told by `staffing`.
+What a step is, and when which is due, is decided in `deployment`; how many pods there are is the business of `scaling`. A
+TaskType that has no workers of its own any more loses its Deployment; what goes with a resource is the cluster's business.
+What ails the workers is told by `staffing`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fibflow_operator.names import deployment_of
 from fibflow_operator.plan import Refusal
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key, Resource
-from fibflow_operator.yard import Deployment
+from fibflow_operator.yard import Budget, Deployment
 
 log = logger(__name__)
 MOST_STEPS = 5
@@ -35,11 +36,15 @@ class Hands(Protocol):
 
     async def apply(self, place: Name, body: Mapping[str, Any]) -> Deployment: ...
 
-    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> None: ...
+    async def create_budget(self, place: Name, body: Mapping[str, Any]) -> Budget: ...
 
-    async def scale(self, place: Name, replicas: int) -> None: ...
+    async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> Budget: ...
 
-    async def remove(self, place: Name, uid: str) -> None: ...
+    async def scale(self, seen: Deployment, replicas: int) -> bool: ...
+
+    async def remove(self, seen: Deployment) -> None: ...
+
+    async def remove_budget(self, seen: Budget) -> None: ...
 
     async def cost(self, pod: Name, cost: str | None) -> None: ...
 
@@ -48,14 +53,16 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
     """Bring the workers of one resource up to date; False if that is to be tried again later. Raises ApiFailure."""
     resource, standing = scene.world.get(key), scene.standings.get(key)
     scene.refused.pop(key, None)
+    if resource is None:
+        _forget(scene, key)
     if resource is None or standing is None or standing.refusal is not None or not scene.yard.knows(key.namespace):
         return True  # the last good Deployment stays as it is
     fleet = deployment.fleet_of(resource)
-    if fleet is not None and not fleet.spec.get("image"):
+    if resource.workers is not None and not fleet.spec.get("image"):
         scene.refused[key] = Refusal(Reason.NO_IMAGE, f"{fleet.path}.image: is missing; a cluster starts workers from an image")
         return True
     try:
-        return await (_remove(scene, hands, resource) if fleet is None else _steps(scene, hands, fleet))
+        return await (_remove(scene, hands, resource) if resource.workers is None else _steps(scene, hands, fleet))
     except ApiRefused as refused:
         if refused.status in TRANSIENT or refused.status >= 500:
             raise
@@ -64,51 +71,72 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
 
 
 async def _remove(scene: Scene, hands: Hands, resource: Resource) -> bool:
-    """Remove the Deployment of a resource that has no workers any more; what runs there drains."""
+    """Remove the Deployment of a resource that has no workers any more, and its budget; what runs there drains."""
     place = deployment_of(resource.key)
-    seen = scene.yard.deployments.get(place)
+    seen, cover = scene.yard.deployments.get(place), scene.yard.budgets.get(place)
+    if cover is not None and cover.owner == resource.uid:
+        await hands.remove_budget(cover)
     if seen is not None and seen.owner == resource.uid:
         log.info("deployment_changed", step="remove", namespace=place.namespace, name=place.name)
-        await hands.remove(place, seen.uid)
-        scene.applied.pop(resource.key, None)
-        scene.scaled.pop(resource.key, None)
+        await hands.remove(seen)
+    _forget(scene, resource.key)
     return True
+
+
+def _forget(scene: Scene, key: Key) -> None:
+    scene.scaled.pop(key, None)
+    scene.applied.pop(key, None)
+    scene.covered.pop(key, None)
 
 
 async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:
     for _ in range(MOST_STEPS):
-        seen = scene.yard.deployments.get(fleet.deployment)
-        step = next_step(fleet, seen, fleet.replicas, scene.applied.get(fleet.key))
+        step = _next(scene, fleet)
         if step is None:
             return True
-        if step is Step.REFUSE or not await _take(scene, hands, fleet, step):
-            scene.refused[fleet.key] = Refusal(Reason.NAME_TAKEN, TAKEN.format(fleet.deployment.name))
-            return False
-        if step is Step.SCALE:
-            return True  # what came of it is told by the watch
+        if step in TAKEN or not await _take(scene, hands, fleet, step):
+            what = TAKEN.get(step) or MADE[step]
+            scene.refused[fleet.key] = Refusal(Reason.NAME_TAKEN, ANOTHERS.format(what, fleet.deployment.name))
+            return True  # the watch tells when that is another one; a comparison looks again
     return False
 
 
-TAKEN = "the Deployment {} belongs to somebody else and is left alone; rename it, or this resource"
+def _next(scene: Scene, fleet: Fleet) -> Step | None:
+    seen, cover = scene.yard.deployments.get(fleet.deployment), scene.yard.budgets.get(fleet.deployment)
+    return next_step(fleet, seen, cover, scene.applied.get(fleet.key), scene.covered.get(fleet.key))
+
+
+TAKEN = {Step.REFUSE: "Deployment", Step.REFUSE_BUDGET: "PodDisruptionBudget"}
+MADE = {Step.CREATE: "Deployment", Step.CREATE_BUDGET: "PodDisruptionBudget"}
+ANOTHERS = "the {} {} belongs to somebody else and is left alone; rename it, or this resource"
 
 
 async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> bool:
-    """Take a step; False if the place is taken."""
+    """Take a step; False if what is to be made is there, and was not seen to be ours."""
     place = fleet.deployment
     log.info("deployment_changed", step=step.value, namespace=place.namespace, name=place.name)
+    try:
+        await _act(scene, hands, fleet, step)
+    except ApiRefused as refused:
+        if step in MADE and refused.status == CONFLICT:
+            return False
+        raise
+    return True
+
+
+async def _act(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> None:
+    place, yard = fleet.deployment, scene.yard
+    cover = deployment.applied_budget(fleet)
     match step:
         case Step.CREATE:
-            try:
-                scene.yard.see_deployment(await hands.create(place, deployment.seed(fleet)))
-            except ApiRefused as refused:
-                if refused.status == CONFLICT:
-                    return False
-                raise
+            yard.deployments.see(await hands.create(place, deployment.seed(fleet)))
+        case Step.CREATE_BUDGET:
+            yard.budgets.see(await hands.create_budget(place, cover))
+        case Step.APPLY_BUDGET:
+            covered = await hands.apply_budget(place, cover)
+            scene.covered[fleet.key] = (covered.digest or "", covered.generation)
+            yard.budgets.see(covered)
         case Step.APPLY:
-            await hands.apply_budget(place, deployment.budget(fleet))
             changed = await hands.apply(place, deployment.applied_form(fleet))
             scene.applied[fleet.key] = (changed.digest or "", changed.generation)
-            scene.yard.see_deployment(changed)
-        case Step.SCALE:
-            await hands.scale(place, fleet.replicas or 0)
-    return True
+            yard.deployments.see(changed)

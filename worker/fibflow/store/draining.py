@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from fibflow.store.database import Session, read, write
 from fibflow.store.installation import Lead, check_lead
+from fibflow.store.synced import Name
 from fibflow.store.tables import task, worker
 
 
@@ -30,6 +31,21 @@ def marked(session: Session, namespace: str, pool: str) -> list[Marked]:
     """The workers of a pool that are marked, by id."""
     query = sa.select(worker.c.id, worker.c.pod_id, worker.c.pod_uid).where(_of_pool(namespace, pool), worker.c.draining)
     return [Marked(*row) for row in session.connection.execute(query.order_by(worker.c.id))]
+
+
+@read
+def pools_marked(session: Session) -> set[Name]:
+    """The pools of which workers are marked."""
+    here = sa.and_(worker.c.pool.is_not(None), worker.c.pod_uid.is_not(None), worker.c.status == sa.text("'active'"))
+    query = sa.select(worker.c.namespace, worker.c.pool).where(here, worker.c.draining).distinct()
+    return {Name(*row) for row in session.connection.execute(query)}
+
+
+@read
+def marks_of(session: Session, pod_uids: Collection[str]) -> dict[str, bool]:
+    """Of these pods those whose worker holds a lease, and whether it is marked."""
+    query = sa.select(worker.c.pod_uid, worker.c.draining).where(worker.c.status == sa.text("'active'"))
+    return {uid: mark for uid, mark in session.connection.execute(query.where(worker.c.pod_uid.in_(sorted(pod_uids))))}
 
 
 @write

@@ -67,12 +67,13 @@ class PodRow:
     """A pod that holds a lease, as the database knows it."""
 
     namespace: str
+    pod_id: str
     pod_uid: str
 
 
 @read
 def pods_with_leases(session: Session) -> set[PodRow]:
-    """The pods of WorkerPools that hold a lease now."""
+    """The pods that hold a lease now and work for a pool, by what their workers say."""
     ours = sa.and_(worker.c.status == sa.text("'active'"), worker.c.pod_uid.is_not(None), worker.c.pool.is_not(None))
-    query = sa.select(worker.c.namespace, worker.c.pod_uid).where(ours)
-    return {PodRow(row.namespace, row.pod_uid) for row in session.connection.execute(query)}
+    query = sa.select(worker.c.namespace, worker.c.pod_id, worker.c.pod_uid).where(ours, worker.c.pod_id.is_not(None))
+    return {PodRow(*row) for row in session.connection.execute(query)}

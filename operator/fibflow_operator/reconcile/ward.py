@@ -2,16 +2,22 @@
 
 Each pod is attended by its uid, as often as it changes, and again while it leaves or is silent; an act that was done is
 remembered and not repeated. What a pod's state means is decided in `pods`.
+
+That the watch lost a pod does not say that it is gone: a watch of a label loses what the label is taken off, and what a
+worker in the database says of its pod and its pool may be wrong. So what was lost is looked up by its name before it is
+fenced: it is gone if there is no such pod, or one with another uid.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fibflow.logs import logger
 from fibflow.store.lost_pods import PodRow, fence_pods, pods_with_leases, reap_former, reap_silent, silent_pods
+from fibflow.store.synced import Name
 from fibflow_operator.pods import Pod, overdue
 from fibflow_operator.reconcile.subject import Scene
 
@@ -19,19 +25,32 @@ log = logger(__name__)
 REMEMBERED = 20_000
 
 
+class Pods(Protocol):
+    """Where a pod is looked up by its name."""
+
+    async def pod_uid(self, pod: Name) -> str | None: ...
+
+
 @dataclass(slots=True)
 class Ward:
     """What was done about pods so far, and since when they were seen leaving (monotonic seconds); by uid."""
 
-    lost: set[str] = field(default_factory=set)
-    """Those that left the API."""
+    lost: dict[str, Name] = field(default_factory=dict)
+    """Those that the watch lost, and how they were called."""
     fenced: dict[str, None] = field(default_factory=dict)
     ended_at: dict[str, int] = field(default_factory=dict)
     leaving_since: dict[str, float] = field(default_factory=dict)
 
+    def see(self, pod: Pod, lost: bool) -> None:
+        """It was seen, for the last time or not."""
+        if not lost:
+            self.lost.pop(pod.uid, None)
+        elif pod.uid not in self.fenced:
+            self.lost[pod.uid] = Name(pod.namespace, pod.name)
+
     def forget(self, uid: str) -> None:
         """It is fenced: there is nothing more to do, ever."""
-        self.lost.discard(uid)
+        self.lost.pop(uid, None)
         self.ended_at.pop(uid, None)
         self.leaving_since.pop(uid, None)
         self.fenced[uid] = None
@@ -39,11 +58,11 @@ class Ward:
             del self.fenced[next(iter(self.fenced))]
 
 
-async def attend(scene: Scene, ward: Ward, uid: str) -> bool:
-    """Do what is due about a pod; whether it is to be looked at again soon. Raises DatabaseError, LeadLost."""
-    pod = scene.yard.pods.get(uid)
-    if uid in ward.fenced:
+async def attend(scene: Scene, pods: Pods, ward: Ward, uid: str) -> bool:
+    """Do what is due about a pod; whether it is to be looked at again soon. Raises ApiFailure, DatabaseError, LeadLost."""
+    if uid in ward.fenced or (uid in ward.lost and await _lives(scene, pods, ward, uid)):
         return False
+    pod = scene.yard.pods.get(uid)
     if _gone(ward, uid, pod):
         await _fence(scene, ward, uid, pod)
         return False
@@ -55,6 +74,16 @@ async def attend(scene: Scene, ward: Ward, uid: str) -> bool:
     if pod.silent and await scene.database.run(silent_pods, [uid]):
         _told("node_silent", pod, await scene.writer.write(reap_silent, [uid]))
     return pod.silent or pod.leaving
+
+
+async def _lives(scene: Scene, pods: Pods, ward: Ward, uid: str) -> bool:
+    """Whether a pod that the watch lost is there all the same; it is of no pool of ours then."""
+    if await pods.pod_uid(ward.lost[uid]) != uid:
+        return False
+    if (name := ward.lost.pop(uid, None)) is not None:  # or it was seen again meanwhile
+        scene.yard.pods.pop(uid, None)
+        log.info("pod_lives", pod_uid=uid, pod=name.name, namespace=name.namespace)
+    return True
 
 
 def _gone(ward: Ward, uid: str, pod: Pod | None) -> bool:
@@ -85,6 +114,7 @@ async def leaseholders(scene: Scene) -> set[PodRow]:
     return found
 
 
-def unlisted(before: set[PodRow], namespace: str | None, listed: Collection[str]) -> set[str]:
+def unlisted(before: set[PodRow], namespace: str | None, listed: Collection[str]) -> Mapping[str, Name]:
     """The pods that held a lease before a complete list was made and are not in it: nobody saw them go."""
-    return {each.pod_uid for each in before if namespace in (None, each.namespace) and each.pod_uid not in listed}
+    unseen = (each for each in before if namespace in (None, each.namespace) and each.pod_uid not in listed)
+    return {each.pod_uid: Name(each.namespace, each.pod_id) for each in unseen}

@@ -1,0 +1,127 @@
+"""Sizing: a leader looks again and again how many workers there should be, and brings each fleet to it.
+
+It looks every second, and as soon as there is a reason: work that is told of, workers that were tended, a Deployment that
+came as it is after what was done. What cannot be read freezes what the backlog decides. How many there should be is decided
+in fibflow.scaling, brought about in reconcile/scaling.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
+from fibflow.logs import logger
+from fibflow.store.demand import Demand, Pace, advance, demands, namespaces_behind, paces
+from fibflow.store.draining import pools_marked
+from fibflow.store.synced import Name
+from fibflow_operator.deployment import Fleet, fleet_of
+from fibflow_operator.health import Rounds
+from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.observed import OBSERVED, Staff
+from fibflow_operator.reconcile.letting_go import Scales
+from fibflow_operator.reconcile.scaling import Scaling, Sight, scale
+from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.world import Key
+from fibflow_operator.yard import Deployment
+
+log = logger(__name__)
+SCALE_EVERY, SCALE_AT_MOST = 1.0, 0.1
+"""Seconds between two decisions while nothing is heard, and at the least."""
+PACED_EVERY = 5.0
+"""Seconds for which it is known what comes in and how long it takes."""
+SHARE = 4
+"""Times as long as a look took nobody looks again."""
+
+
+@dataclass(slots=True)
+class Sizing:
+    """One leader's. `changed` is told the resources about which it is decided otherwise than before."""
+
+    scene: Scene
+    hands: Scales
+    changed: Callable[[Iterable[Key]], None]
+    rounds: Rounds = field(default_factory=Rounds)
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    scaling: Scaling = field(default_factory=Scaling)
+    paces: Mapping[int, Pace] = field(default_factory=dict)
+    paced_at: float = -math.inf
+
+    def told(self, seen: Deployment | None) -> None:
+        """This Deployment was seen; None: workers were tended."""
+        if seen is None or self.scaling.acts.outdated(seen):
+            self.work.set()
+
+    async def run(self) -> None:
+        """Scale, every second and whenever there is a reason to look, until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
+            self.work.clear()
+            fleets = [fleet for key in self.scene.world.staffed() if (fleet := self._scaled(key)) is not None]
+            self.scaling.keep([fleet.place for fleet in fleets])
+            begin = time.monotonic()
+            if fleets:
+                with self.rounds.at("scaling"):
+                    await self._scale(fleets)
+            OBSERVED.pools = self.staff()
+            await asyncio.sleep(max(SCALE_AT_MOST, SHARE * (time.monotonic() - begin)))
+
+    def heard(self, told: str) -> None:
+        """There is new work of some type, or may be."""
+        if not told.startswith("w"):
+            self.work.set()
+
+    def staff(self) -> list[Staff]:
+        """What each pool should have and has; one that nothing is decided about yet is left out."""
+        found = [fleet_of(each) for key in self.scene.world.staffed() if (each := self.scene.world.get(key))]
+        wanted = ((fleet, self._wanted(fleet)) for fleet in found)
+        return [Staff(*fleet.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
+
+    def _wanted(self, fleet: Fleet) -> int | None:
+        decided: int | None = self.scene.scaled.get(fleet.key, {}).get("replicas")
+        return decided if fleet.replicas is None else fleet.replicas
+
+    def _ready(self, fleet: Fleet) -> int:
+        seen = self.scene.yard.deployments.get(fleet.deployment)
+        return seen.ready if seen is not None and seen.owner == fleet.uid else 0
+
+    def _scaled(self, key: Key) -> Fleet | None:
+        resource, standing = self.scene.world.get(key), self.scene.standings.get(key)
+        if resource is None or standing is None or standing.refusal is not None or key in self.scene.refused:
+            return None
+        return fleet_of(resource)
+
+    async def _scale(self, fleets: Sequence[Fleet]) -> None:
+        sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
+        for fleet in fleets:
+            try:
+                if await scale(self.scene, self.hands, self.scaling, fleet, sight):
+                    self.changed([fleet.key])
+            except Exception as error:
+                known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
+                (log.warning if known else log.exception)("not_scaled", name=fleet.key.name, error=one_line(error))
+
+    async def _sight(self, namespaces: Sequence[str]) -> Sight | None:
+        """What is asked for in these namespaces, and who is marked; None if that cannot be known now."""
+        try:
+            marked: set[Name] = await self.scene.database.run(pools_marked)
+            return Sight(await self._demands(namespaces) if namespaces else {}, marked)
+        except OtherInstallation:
+            raise
+        except Exception as error:  # whatever a row makes of it, what is not known freezes, and ends nothing
+            known = isinstance(error, DatabaseError | LeadLost)
+            (log.warning if known else log.exception)("demand_not_read", error=one_line(error))
+            return None
+
+    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand]:
+        for namespace in await self.scene.database.run(namespaces_behind):
+            await self.scene.writer.write(advance, namespace)
+        if time.monotonic() - self.paced_at > PACED_EVERY:
+            self.paces, self.paced_at = await self.scene.database.run(paces), time.monotonic()
+        found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces, self.paces)
+        return found

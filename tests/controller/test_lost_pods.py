@@ -1,0 +1,135 @@
+"""What becomes of pods that the watch lost: who is gone is fenced, who lives is let be, whatever is said of it."""
+
+import asyncio
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from controller.ground import Ground
+from controller.test_pods import raw
+from fibflow.store import leases, lost_pods
+from fibflow.store.database import Database, Session, read
+from fibflow.store.leases import Origin
+from fibflow.store.synced import Name
+from fibflow.store.tables import fenced_pod
+from fibflow_operator.kube import workloads
+from fibflow_operator.kube.api import ApiUnavailable
+from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.tending import Tending
+from fibflow_operator.world import World
+from fibflow_operator.writing import Writer
+
+LOST = Name("shop", "pool-1")
+
+
+@read
+def fenced(session: Session) -> set[str]:
+    return set(session.connection.execute(fenced_pod.select()).scalars())
+
+
+class Stage:
+    """A leader that knows of a pod `pool-1` whose uid is `u1`; a test lets it lose the pod and turns the handle."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.ground = database, Ground()
+        writer = Writer(database, "test/fibflow", "me", 0, confirm=self._confirm)
+        self.tending = Tending(Scene(World(), writer), self.ground, changed=lambda keys: None)
+        self.writer = writer
+
+    async def _confirm(self) -> bool:
+        return True
+
+    async def begin(self) -> None:
+        await self.writer.take()
+        self.tending.see_pods("shop", 5, [], 0.0)
+        self.tending.see_pod("ADDED", raw())
+        await self.attend()
+
+    async def attend(self) -> set[str]:
+        """Attend to what is due; the pods that are fenced."""
+        for uid in self.tending.pods.take(10):
+            await self.tending._attend_one(uid)
+        return self.database.call(fenced)
+
+
+@pytest.fixture
+def stage(postgres_url):
+    database = Database(postgres_url)
+    yield Stage(database)
+    asyncio.run(database.aclose())
+    database.close()
+
+
+@pytest.mark.parametrize(("there", "fenced"), [(None, {"u1"}), ("another", {"u1"}), ("u1", set())])
+def test_a_pod_that_the_watch_lost_is_fenced_unless_it_is_there(stage, there, fenced):
+    async def course():
+        await stage.begin()
+        stage.ground.pods = {} if there is None else {LOST: there}
+        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
+        assert await stage.attend() == fenced
+        assert stage.tending.scene.yard.of_pool("shop", "pool") == []
+
+    asyncio.run(course())
+
+
+@pytest.mark.parametrize(("there", "fenced"), [(None, {"u1"}), ("u1", set())])
+def test_a_pod_that_a_list_lacks_is_fenced_unless_it_is_there(stage, there, fenced):
+    async def course():
+        await stage.begin()
+        stage.ground.pods = {} if there is None else {LOST: there}
+        stage.tending.see_pods("shop", 9, [], 0.0)
+        assert await stage.attend() == fenced
+
+    asyncio.run(course())
+
+
+def test_what_a_worker_says_of_its_pod_is_looked_up_before_it_is_believed(stage):
+    async def course():
+        for number in (2, 3):
+            origin = Origin(pod_uid=f"u{number}", pool="pool")
+            with closing(Database(stage.database.url.render_as_string(hide_password=False), namespace="shop")) as shop:
+                shop.call(leases.register, pod_id=f"own-{number}", host="h", pid=1, slots=1, lease=600.0, origin=origin)
+        await stage.begin()
+        await stage.tending.remember()
+        stage.ground.pods = {Name("shop", "own-2"): "u2"}
+        stage.tending.see_pods("shop", 9, [raw()], float("inf"))
+        assert await stage.attend() == {"u3"}
+        assert {each.pod_uid for each in stage.database.call(lost_pods.pods_with_leases)} == {"u2"}
+
+    asyncio.run(course())
+
+
+def test_nobody_is_fenced_while_it_cannot_be_looked_up(stage):
+    async def away(pod):
+        raise ApiUnavailable("cut")
+
+    async def course():
+        await stage.begin()
+        stage.ground.pod_uid, there = away, stage.ground.pod_uid
+        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
+        assert await stage.attend() == set()
+        assert stage.tending.pods.retrying == 1
+        stage.ground.pod_uid = there
+        stage.tending.pods.add(["u1"])
+        assert await stage.attend() == {"u1"}
+
+    asyncio.run(course())
+
+
+def test_a_pod_that_is_seen_again_is_lost_no_more(stage):
+    async def course():
+        await stage.begin()
+        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
+        stage.tending.see_pod("ADDED", raw(resourceVersion="9"))
+        assert await stage.attend() == set()
+        assert [pod.uid for pod in stage.tending.scene.yard.of_pool("shop", "pool")] == ["u1"]
+
+    asyncio.run(course())
+
+
+@pytest.mark.parametrize("name", ["../secrets", "a/exec", "a?b", "", "..", "A"])
+def test_a_name_that_no_pod_can_have_is_asked_of_nobody(name):
+    nobody: Any = None
+    assert workloads.pod_uid(nobody, Name("shop", name)) is None
+    workloads.cost(nobody, Name("shop", name), "1")
