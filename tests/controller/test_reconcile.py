@@ -331,3 +331,17 @@ def test_workers_of_a_types_own_come_with_what_it_says_of_them_and_go_without(ur
 async def pool_of(stage):
     name = Name(stage.shelf.namespace, "one")
     return (await stage.database.run(stored_types, [name]))[name].pool
+
+
+def test_a_deployment_of_somebody_else_outlives_a_type_without_workers(url):
+    async def play(one):
+        place = Name(one.shelf.namespace, "one-type")
+        body = {"metadata": {"namespace": place.namespace, "name": place.name}, "spec": {}}
+        one.leading.scene.yard.see_all_deployments(place.namespace, 0, [await one.shelf.create(place, body)])
+        one.shelf.done.clear()
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        await one.compare()
+        await one.tend()
+        assert one.shelf.done == []
+
+    played(url, play)
