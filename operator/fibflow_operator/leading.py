@@ -253,7 +253,7 @@ class Leading:
     async def _tell(self, key: Key, said: Report | None) -> None:
         try:
             if said is not None:
-                await report.tell(self.scene, self.cluster, key, said)
+                self.rows.add(await report.tell(self.scene, self.cluster, key, said))
         except Exception as error:
             self._not_told(key, error)
         else:

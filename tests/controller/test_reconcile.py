@@ -327,6 +327,19 @@ def test_a_resource_that_cannot_be_understood_stops_nobody_else(url, monkeypatch
     played(url, play)
 
 
+def test_a_spec_that_only_the_answer_to_a_status_write_shows_is_in_force_too(url):
+    async def play(one):
+        one.shelf.put(Kind.WORKER_POOL, "one", {"app": "a:b"})
+        one.leading.see(*one.shelf.events[-1])
+        one.shelf.put(Kind.WORKER_POOL, "one", {"app": "c:d"})
+        await one.settle()
+        stored = await one.database.run(stored_pools)
+        assert stored[Name(one.shelf.namespace, "one")].app == "c:d"
+        assert one.shelf.status(Kind.WORKER_POOL, "one")["observedGeneration"] == 2
+
+    played(url, play)
+
+
 def test_what_changes_is_told_by_an_event_and_what_goes_well_from_the_start_is_not(url):
     async def play(one):
         one.shelf.put(Kind.TASK_TYPE, "one", {})

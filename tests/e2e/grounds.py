@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 
 from cluster import Cluster, until
+from cluster.node import Node
 from e2e.fleets import bound, is_ready, pods_of, pool
 from e2e.planes import Plane
 from e2e.sightings import Sighting, Sightings, moment_of, sightings
@@ -60,6 +61,11 @@ class Ground:
 
     def delete(self, pod: str, *options: str) -> None:
         self.cluster.kubectl("delete", "pod", pod, "-n", self.plane.namespace, "--wait=false", *options)
+
+    def back(self, node: Node) -> None:
+        """Wait until a node takes pods again, or both would be on the other one."""
+        self.cluster.wait("condition=Ready", f"node/{node.name}", seconds=60)
+        until(lambda: not self.cluster.field(".spec.taints", f"node/{node.name}"), 60, f"{node.name} takes pods again")
 
     def refused(self, victim: Victim) -> None:
         """The old fence is worth nothing any more."""

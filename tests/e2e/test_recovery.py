@@ -149,7 +149,7 @@ def test_r3_what_a_dead_node_ran_runs_elsewhere_as_soon_as_it_shows(ground):
         silences.append(again - begin)
         ground.refused(victim)
         node.start()
-        ground.cluster.wait("condition=Ready", f"node/{node.name}", seconds=60)
+        ground.back(node)
         ground.clear(victim)
     assert record("R3 shown", "a node dies: its tasks run elsewhere, after NotReady shows", delays, 1.0), delays
     assert record("R3 silent", "a node dies: its tasks run elsewhere, after it died", silences, 32.0), silences
@@ -166,7 +166,7 @@ def test_r3_a_node_that_only_the_api_has_lost_is_left_alone(ground):
         ((last,),) = ground.plane.sql(beats, victim.worker_id)
         moment_of(ground.database, True, "SELECT renewed_at > %s FROM fibflow.worker WHERE id = %s", last, victim.worker_id)
     node.heal(Direction.API)
-    ground.cluster.wait("condition=Ready", f"node/{node.name}", seconds=60)
+    ground.back(node)
     assert ground.plane.sql("SELECT attempt, worker_id FROM fibflow.task WHERE id = %s", victim.task_id) == [
         (1, victim.worker_id)
     ]

@@ -65,7 +65,7 @@ def test_what_was_written_when_the_cable_was_cut_and_arrives_when_the_pod_is_fen
     finally:
         node.heal(Direction.API)
         node.heal(Direction.DATABASE, only_new=True)
-        ground.cluster.wait("condition=Ready", f"node/{node.name}", seconds=60)
+        ground.back(node)
     registered = "SELECT count(*) FROM fibflow.worker WHERE pod_uid = %s AND id > %s"
     assert ground.plane.sql(registered, victim.uid, victim.worker_id) == [(0,)]
 
@@ -131,7 +131,7 @@ def test_a_pod_that_was_deleted_while_its_node_was_cut_off_never_registers_again
         assert ground.plane.sql("SELECT attempt FROM fibflow.task WHERE id = %s", victim.task_id) == [(2,)]
     finally:
         node.heal(Direction.API)
-        ground.cluster.wait("condition=Ready", f"node/{node.name}", seconds=60)
+        ground.back(node)
 
 
 def _containers(node: Node, pod: str) -> set[str]:

@@ -59,6 +59,11 @@ NO_HANDLERS = {
     "a tag": lambda app: app.add("wrong", echo, tag="t"),
     "no attempts": lambda app: app.add("wrong", echo, max_attempts=0),
     "no name": lambda app: app.add(" ", echo),
+    "no parentheses": lambda app: app.task(echo),
+    "no context": lambda app: app.add("wrong", lambda: None),
+    "a field without a name": lambda app: app.add("wrong", lambda ctx, *fields: None),
+    "a field that only has a place": lambda app: app.add("wrong", eval("lambda ctx, n, /: None")),
+    "a field that no payload may have": lambda app: app.add("wrong", lambda ctx, _n: None),
     "a strange place": lambda app: app.add("wrong", echo, run_in="cloud"),
 }
 

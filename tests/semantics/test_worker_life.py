@@ -1,16 +1,22 @@
 """A worker's own life: from init to stopped, paused and resumed, stopped with grace, and steady when its rounds fail."""
 
+import functools
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from fibflow import App, Client, Status
 from fibflow.errors import FibflowError, NotFound
+from fibflow.store import outlook
+from fibflow.store.tables import task
 from fibflow_worker.runtime import Settings, Worker
 from fix_semantics import QUICK, Gate, serving, until
 from scripted_app import app as scripted
@@ -222,3 +228,24 @@ def test_one_round_settles_the_overdue_and_ends_the_dead(workplace):
         overdue: ["timeout", "completed"],
         missed: ["interrupted", "completed"],
     }
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_is_due_but_held_by_others_is_looked_at_once_a_poll(workplace, monkeypatch):
+    looks, look = [], outlook.look
+
+    @functools.wraps(look)
+    def counted(*arguments):
+        looks.append(time.monotonic())
+        return look(*arguments)
+
+    app = serving(work=echo)
+    app.sync(workplace.database)
+    task_id = workplace.client.enqueue("work", delay=0.01)
+    with workplace.database.engine.connect() as holding:
+        holding.execute(sa.select(task).where(task.c.id == task_id).with_for_update())
+        monkeypatch.setattr(outlook, "look", counted)
+        workplace.start(app, poll_interval=0.2)
+        until(lambda: len(looks) > 5)
+        assert min(after - before for before, after in itertools.pairwise(looks[1:])) > 0.1
+    assert workplace.ended(task_id).status is Status.COMPLETED

@@ -233,6 +233,14 @@ def test_a_changed_schedule_begins_now(database):
     assert database.call(decide_ticks) == 0
 
 
+def test_what_nobody_decided_of_a_schedule_before_it_changed_was_missed(database):
+    database.call(put_cron, HOURLY)
+    move_clock(database, 3 * HOUR)
+    database.call(put_cron, replace(HOURLY, schedule="0 */2 * * *"))
+    (gap,) = database.call(ticks, "report").items
+    assert (gap.decision, gap.reason, gap.count, gap.task_id) == ("skip", "missed", 3, None)
+
+
 def test_a_changed_schedule_never_moves_decided_through_back(database):
     database.call(put_cron, HOURLY)
     decided = _only(database).decided_through

@@ -322,6 +322,23 @@ def test_a_redriven_task_keeps_its_attempts(engine):
     assert (again.attempt, again.failures) == (2, 0)
 
 
+def test_a_redriven_task_tells_no_progress_of_before(engine):
+    worker = engine.worker()
+    row = engine.running(worker)
+    note, snapshot = record.progress_note("nearly there", "last", 99, None, None)
+    engine.call(record.note_running, worker, row.id, row.attempt, note, snapshot)
+    engine.settle(worker, row, result="1")
+    engine.client.redrive(row.id)
+    task = engine.client.get(row.id)
+    assert (task.progress_text, task.progress_percent, task.current_stage_name) == (None, None, None)
+
+
+def test_an_enqueue_that_fails_announces_nothing_and_keeps_no_other_from_it(engine):
+    with pytest.raises(UnknownTaskType):
+        engine.client.enqueue("other")
+    assert engine.database.wakes.last == {}
+
+
 def test_a_verb_that_the_status_forbids_names_both_statuses(engine):
     worker = engine.worker()
     row = engine.running(worker)

@@ -37,6 +37,14 @@ def test_bad_input_is_refused_and_changes_nothing(fibflow, arguments, fragments,
     assert content(resizing) == before
 
 
+def test_a_payload_from_stdin_that_is_no_text_is_refused(fibflow, resizing, folder):
+    before = content(resizing)
+    refused(
+        fibflow("enqueue", "resize", "-", "--database", f"sqlite:///{resizing}", stdin=b'"\xff"'), "payload: ", "is not JSON"
+    )
+    assert content(resizing) == before
+
+
 def test_a_payload_above_its_bound_is_refused(fibflow, resizing, folder):
     before = content(resizing)
     done = fibflow("enqueue", "resize", "-", "--database", f"sqlite:///{resizing}", stdin=BIG)

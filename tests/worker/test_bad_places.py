@@ -85,6 +85,10 @@ def admits(url):
         ("sqlite:///it.yaml?mode=ro", "has options behind its ?, of which SQLite takes none; leave them out"),
         ("oracle://somebody:secret@h/d", "is of a kind that is not supported; write sqlite:///FILE or postgresql://"),
         ("nonsense", "'nonsense' is not a database URL; write sqlite:///FILE or postgresql://"),
+        ("sqlite:///" + "a" * 300, "cannot be read: File name too long; name another file with --database"),
+        ("postgresql://u@127.0.0.1:1/d?colour=red", 'invalid connection option "colour"; mend that part of it'),
+        ("postgresql://u@127.0.0.1:1/d?sslmode=often", 'invalid sslmode value: "often"'),
+        ("postgresql://u@127.0.0.1:99999/d", "mend that part of it"),
     ],
 )
 def test_a_url_that_names_no_database_is_refused(fibflow, url, said, shop):
@@ -120,6 +124,8 @@ NO_APP = {
     "a module that is not there": ("nowhere:app", "'nowhere:app' does not import: ModuleNotFoundError"),
     "a module that raises": ("raises:app", r"'raises:app' does not import: ZeroDivisionError", "raises.py, line 2"),
     "a module that exits": ("leaves:app", "'leaves:app' does not import: SystemExit", "leaves.py, line 2"),
+    "a module that is interrupted": ("interrupted:app", "'interrupted:app' does not import: KeyboardInterrupt"),
+    "a handler that is none": ("wrong:app", "max_attempts: 0 is not", "wrong.py, line 3"),
     "a module that is no Python": ("broken:app", "'broken:app' does not import: SyntaxError", "broken.py, line 1"),
     "an attribute that is not there": ("shop:ap", "'shop:ap' does not import: AttributeError", "'ap'"),
     "an attribute that is no App": ("raises:sys", "'raises:sys'", "does not import"),
@@ -132,6 +138,8 @@ NO_APP = {
 def test_an_application_that_does_not_import_is_refused(fibflow, target, fragments, resizing, shop):
     (shop / "raises.py").write_text("import sys\n1 / 0\n")
     (shop / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    (shop / "interrupted.py").write_text("raise KeyboardInterrupt\n")
+    (shop / "wrong.py").write_text("from fibflow import App\napp = App()\napp.task('a', max_attempts=0)(print)\n")
     (shop / "broken.py").write_text("app = = App()\n")
     before = content(resizing)
     refused(fibflow("--database", f"sqlite:///{resizing}", "worker", target), "app: ", *fragments, "give MODULE:APP")

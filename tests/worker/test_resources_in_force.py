@@ -5,8 +5,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from fibflow import App, Client, Status, resources
 from fibflow.dev import Watch
+from fibflow.errors import InvalidInput
+from fibflow.store.installation import take_lead
 from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_worker.runtime import Settings, Worker
 from fix_semantics import until
@@ -123,3 +127,23 @@ def test_a_pool_that_is_stopped_gives_back_what_does_not_end_within_its_drain(da
         task = client.get(task_id)
     assert (dev.returncode, task.status, task.last_outcome, task.interruptions) == (0, Status.PENDING, "interrupted", 0)
     assert "exit code 0" in told
+
+
+def test_dev_tells_which_cron_tasks_go_because_no_file_declares_them(database, tmp_path):
+    file = tmp_path / "it.yaml"
+    said: list[str] = []
+    file.write_text(TYPE + "---\n" + CRON.replace("sweep", "kept"))
+    watch = Watch(tmp_path, database, resources.read(tmp_path), said.append)
+    watch.start()
+    file.write_text(TYPE)
+    watch.look()
+    assert said[-1] == "cron task nightly: deleted with its ticks, no file declares it any more; its tasks stay"
+    assert Client(database).crons() == []
+
+
+def test_dev_leaves_a_database_alone_that_an_operator_serves(database, tmp_path):
+    (tmp_path / "it.yaml").write_text(TYPE)
+    database.call(take_lead, "fibflow/fibflow", "operator-0", 0)
+    with pytest.raises(InvalidInput, match="serves the operator of installation fibflow/fibflow; use kubectl, or another"):
+        resources.apply(database, resources.read(tmp_path))
+    assert Client(database).types() == []

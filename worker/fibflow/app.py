@@ -7,14 +7,16 @@ worker program.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from fibflow import encoding
 from fibflow.errors import InvalidInput
-from fibflow.model import Json, Options
+from fibflow.model import Json
 from fibflow.store.database import Database
 from fibflow.store.tasktypes import Declaration, check_declaration, declare_types
 
@@ -53,7 +55,9 @@ class App:
         self.version = 0
 
     def task(self, name: str, **options: Any) -> Callable[[Function], Function]:
-        """Register the decorated function for a task type; the function itself stays what it was."""
+        """Register the decorated function for a task type; the function itself stays what it was. Raises InvalidInput."""
+        if not isinstance(name, str):
+            raise InvalidInput("name", name, 'is not a text; write @app.task("NAME")')
 
         def register(function: Function) -> Function:
             self.add(name, function, **options)
@@ -74,7 +78,7 @@ class App:
         """Serve a task type by a function. Durations in seconds. Raises InvalidInput."""
         if not callable(function):
             raise InvalidInput("function", function, "is no handler; give a function that takes a context")
-        declaration = Declaration(name, _options(self.defaults | options), max_concurrent_tasks, description)
+        declaration = Declaration(name, encoding.named_options(self.defaults | options), max_concurrent_tasks, description)
         check_declaration(declaration)
         self.handlers = {**self.handlers, name: Handler(declaration, function, _place(function, run_in), _shape(function))}
         self.version += 1
@@ -93,14 +97,6 @@ class App:
         return database.call(declare_types, [handler.declaration for handler in self.handlers.values()])
 
 
-def _options(given: Mapping[str, Any]) -> Options:
-    try:
-        return Options(**given)
-    except TypeError:
-        unknown = sorted(set(given) - set(Options.__dataclass_fields__))
-        raise InvalidInput("options", unknown, f"are no options; known: {', '.join(Options.__dataclass_fields__)}") from None
-
-
 def _place(function: Callable[..., Any], run_in: str | None) -> str:
     natural = LOOP if inspect.iscoroutinefunction(function) else THREAD
     if run_in == PROCESS and natural == THREAD:
@@ -110,9 +106,21 @@ def _place(function: Callable[..., Any], run_in: str | None) -> str:
     return natural
 
 
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The context's parameter, then those of the payload. Raises InvalidInput where a payload's fields cannot be passed."""
+    found = list(inspect.signature(function).parameters.values())
+    if not found or found[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
+        raise InvalidInput("function", function, "takes no context; let its first parameter be the context")
+    for parameter in found[1:]:
+        unnamed = parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+        if unnamed or parameter.name.startswith("_"):
+            raise InvalidInput("function", function, f"cannot get {parameter}: a payload's field is a plain name")
+    return found
+
+
 def _shape(function: Callable[..., Any]) -> type[BaseModel] | None:
     """The payload's model, from the type hints; None for a handler that takes the payload as a whole."""
-    parameters = list(inspect.signature(function).parameters.values())[1:]
+    parameters = _parameters(function)[1:]
     named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     if [parameter.name for parameter in parameters] == ["payload"] and named:
         return None
@@ -125,4 +133,6 @@ def _shape(function: Callable[..., Any]) -> type[BaseModel] | None:
         for parameter in named
     }
     others: Literal["allow", "forbid"] = "forbid" if named == parameters else "allow"
-    return create_model("Payload", __config__=ConfigDict(extra=others, arbitrary_types_allowed=True), **fields)
+    with warnings.catch_warnings():  # a field may have the name of a method of pydantic's
+        warnings.filterwarnings("ignore", message="Field name .* shadows")
+        return create_model("Payload", __config__=ConfigDict(extra=others, arbitrary_types_allowed=True), **fields)

@@ -216,7 +216,7 @@ def tree(tasks: Sequence[Task], top: int, left_out: int) -> Tree:
         elif member.parent_id in branches:
             branches[member.id] = branches[member.parent_id].add(label)
     if left_out:
-        branches[top].add(Text(f"… {left_out} more tasks in the workflow"))
+        branches[top].add(Text(f"… {left_out} more tasks below it"))
     return branches[top]
 
 

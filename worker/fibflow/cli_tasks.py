@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import orjson
@@ -12,8 +12,11 @@ import orjson
 from fibflow import cli_output as output
 from fibflow.cli_program import Place, connected, did, reading
 from fibflow.errors import InvalidInput
-from fibflow.model import Json, Outcome, Status
+from fibflow.model import Json, Outcome, Status, Task
 from fibflow.records import Page
+
+if TYPE_CHECKING:
+    from fibflow.client import Client
 
 T = TypeVar("T")
 TASK_ID = click.IntRange(1, (1 << 63) - 1)
@@ -36,7 +39,7 @@ tasks = click.Group()
 @placed
 def enqueue(place: Place, /, task_type: str, payload: str, **options: Any) -> None:
     """Enqueue a task and print its id. The payload is JSON, `-` reads it from stdin."""
-    value = _payload(sys.stdin.read() if payload == "-" else payload)
+    value = _payload(sys.stdin.buffer.read() if payload == "-" else payload)
     with connected(place) as client:
         task_id = client.enqueue(task_type, value, **options)
     if place.json:
@@ -45,7 +48,7 @@ def enqueue(place: Place, /, task_type: str, payload: str, **options: Any) -> No
         click.echo(task_id)
 
 
-def _payload(text: str) -> Json:
+def _payload(text: str | bytes) -> Json:
     try:
         return orjson.loads(text)
     except ValueError as error:
@@ -108,22 +111,22 @@ def tree(place: Place, task_id: int, limit: int) -> None:
     """Show what a task spawned, and what that spawned, with status and durations."""
     with connected(place) as client:
         top = client.get(task_id)
-        found = client.tasks(root_id=top.root_id, limit=limit)
-    members = _below(top.id, {task.id: task for task in (top, *found.items)})
-    left_out = found.total - len(found.items)
+        members, left_out = _below(client, top, limit)
     if place.json:
         output.json({"root_id": top.root_id, "tasks": members, "left_out": left_out})
     else:
         output.Screen().print(output.tree(members, top.id, left_out))
 
 
-def _below(top: int, tasks: dict[Any, Any]) -> list[Any]:
-    """A task and what is below it; parents have lower ids than their children."""
-    kept: dict[int, Any] = {}
-    for task_id, task in sorted(tasks.items()):
-        if task_id == top or task.parent_id in kept:
-            kept[task_id] = task
-    return list(kept.values())
+def _below(client: Client, top: Task, limit: int) -> tuple[list[Task], int]:
+    """A task and what is below it, `limit` at the most and the upper first; how many children of those are left out."""
+    found, left_out = [top], 0
+    for parent in found:  # which grows meanwhile
+        children = client.tasks(parent_id=parent.id, limit=max(limit - len(found), 1))
+        taken = children.items[: max(limit - len(found), 0)]
+        found += taken
+        left_out += children.total - len(taken)
+    return sorted(found, key=lambda task: task.id), left_out
 
 
 def _add_verb(name: str, done: str, text: str, *, reasoned: bool) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
-from fibflow.model import Child, Json, NewTask, Options
+from fibflow.model import Child, Json, NewTask
 from fibflow.store.clock import EPOCH
 from fibflow.store.notes import Note
 from fibflow.store.record import checkpoint_note, progress_note
@@ -51,7 +51,7 @@ def child(
 ) -> NewTask:
     """A child to spawn. `options` are those of a task: timeout, max_attempts, backoff, priority …"""
     given = {} if payload is None else payload
-    return NewTask(type, given, tag=tag, delay=delay, run_at=run_at, options=Options(**options))  # type: ignore[arg-type]
+    return NewTask(type, given, tag=tag, delay=delay, run_at=run_at, options=encoding.named_options(options))
 
 
 @dataclass(slots=True)

@@ -159,6 +159,8 @@ def remarks(manifests: Manifests, applied: resources.Applied) -> Iterator[str]:
         if pool.image is not None:
             owner = f"worker pool {pool.name}" if pool.type is None else f"the worker of task type {pool.type}"
             yield f"{owner}: its image {pool.image} is not used here, a replica is a process"
+    for name in applied.deleted:
+        yield f"cron task {name}: deleted with its ticks, no file declares it any more; its tasks stay"
     for name in applied.left:
         yield f"task type {name}: no file declares it any more; what its TaskType said stays in force"
 

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -146,13 +146,31 @@ def error_text(error: BaseException | str) -> str:
     return f"{raw[:half].decode(errors='ignore')}\n... {left_out} bytes left out ...\n{raw[-half:].decode(errors='ignore')}"
 
 
+def named_options(given: Mapping[str, Any]) -> Options:
+    """Options by their names. Raises InvalidInput for one that is none."""
+    names = [each.name for each in fields(Options)]
+    if unknown := sorted(set(given) - set(names)):
+        raise InvalidInput("options", unknown, f"are no options; known: {', '.join(names)}")
+    return Options(**given)
+
+
+def several(value: Any, field: str) -> Sequence[Any]:
+    """A list or a tuple."""
+    if not isinstance(value, list | tuple):
+        raise InvalidInput(field, value, "is not a list")
+    return value
+
+
 def number(value: object, field: str, lowest: float, highest: float, *, whole: bool = False) -> Any:
     """A number within bounds; `whole` for an integer."""
     kinds = int if whole else (int, float)
+    bounds = f"between {lowest:,} and {highest:,}"
     if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
-        raise InvalidInput(field, value, f"is not {'a whole number' if whole else 'a number'}")
+        raise InvalidInput(
+            field, value, f"is not {'a whole number' if whole else 'a number'} between {lowest:,} and {highest:,}"
+        )
     if not lowest <= value <= highest:
-        raise InvalidInput(field, value, f"is not between {lowest:g} and {highest:g}")
+        raise InvalidInput(field, value, f"is not {bounds}")
     return value
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fibflow import yaml_text
-from fibflow.errors import InvalidManifest, NotFound, UnknownTaskType
+from fibflow.errors import InvalidInput, InvalidManifest, NotFound, UnknownTaskType
 from fibflow.manifest_checks import check, check_names, check_pool_refs, kind
 from fibflow.resource_values import (
     CronTaskResource,
@@ -26,7 +26,9 @@ from fibflow.resource_values import (
     task_type,
     worker_pool,
 )
+from fibflow.store.address import shown
 from fibflow.store.database import Database
+from fibflow.store.installation import installed
 from fibflow.store.tasktypes import Declaration, declare_types, types
 
 __all__ = [
@@ -46,13 +48,14 @@ class Applied:
     """What became of manifests.
 
     `waiting` are cron tasks whose task type no worker and no TaskType has declared yet, `left` the task types of earlier
-    TaskTypes, of which what they said stays in force.
+    TaskTypes, of which what they said stays in force, `deleted` the cron tasks of earlier CronTasks.
     """
 
     task_types: tuple[str, ...]
     cron_tasks: tuple[str, ...]
     waiting: tuple[str, ...]
     left: tuple[str, ...]
+    deleted: tuple[str, ...]
 
 
 def files(path: Path) -> list[Path]:
@@ -87,17 +90,22 @@ def read(path: Path, namespace: str = "default") -> Manifests:
 def apply(database: Database, manifests: Manifests) -> Applied:
     """Store task types and cron tasks; delete the cron tasks of resources that are gone. Repeating it changes nothing.
 
-    Task types stay, for tasks may be of them. Raises what the database raises.
+    Task types stay, for tasks may be of them. Raises what the database raises, and InvalidInput for a database that an
+    operator serves: it would take what is not in the manifests for deleted.
     """
+    if (operator := database.call(installed)) is not None:
+        way_out = f"serves the operator of installation {operator.installation}; use kubectl, or another --database"
+        raise InvalidInput("database", shown(database.url), way_out)
     declarations = [_declaration(resource) for resource in manifests.task_types]
     database.call(declare_types, declarations, source="resource")
-    _delete_crons(database, keep={resource.name for resource in manifests.cron_tasks})
+    deleted = _delete_crons(database, keep={resource.name for resource in manifests.cron_tasks})
     stored = {resource.name: _put_cron(database, manifests, resource) for resource in manifests.cron_tasks}
     return Applied(
         task_types=tuple(declaration.name for declaration in declarations),
         cron_tasks=tuple(name for name in stored if stored[name]),
         waiting=tuple(name for name in stored if not stored[name]),
         left=_left(database, declared={declaration.name for declaration in declarations}),
+        deleted=deleted,
     )
 
 
@@ -116,13 +124,14 @@ def _left(database: Database, declared: Set[str]) -> tuple[str, ...]:
     return tuple(each.name for each in stored if each.source == "resource" and each.name not in declared)
 
 
-def _delete_crons(database: Database, keep: Set[str]) -> None:
+def _delete_crons(database: Database, keep: Set[str]) -> tuple[str, ...]:
     from fibflow.store.cron import crons, delete_cron
 
-    for cron in database.call(crons):
-        if cron.source == "resource" and cron.name not in keep:
-            with suppress(NotFound):
-                database.call(delete_cron, cron.name)
+    gone = tuple(cron.name for cron in database.call(crons) if cron.source == "resource" and cron.name not in keep)
+    for name in gone:
+        with suppress(NotFound):
+            database.call(delete_cron, name)
+    return gone
 
 
 def _put_cron(database: Database, manifests: Manifests, resource: CronTaskResource) -> bool:

@@ -82,10 +82,11 @@ def decide(
         latest = schedule.latest_at_or_before(missed_through, due_from)
         if latest is not None:
             due, missed_through = [latest], latest - 1
-    return Decision((*_missed(schedule, due_from, missed_through), *_ticks(due, overlap, active)), now)
+    return Decision((*missed(schedule, due_from, missed_through), *_ticks(due, overlap, active)), now)
 
 
-def _missed(schedule: Schedule, after: int, through: int) -> list[SkippedRange]:
+def missed(schedule: Schedule, after: int, through: int) -> list[SkippedRange]:
+    """The instants in (after, through] as one range, if there are any."""
     last = schedule.latest_at_or_before(through, after)
     if last is None:
         return []

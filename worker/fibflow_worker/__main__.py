@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+import fibflow
+import fibflow_worker
 from fibflow import encoding
 from fibflow.app import App
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
@@ -109,13 +112,14 @@ def load(target: str) -> App:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute or "app")
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         raise AppImportError(f"app: {shown(target)} does not import: {_cause(error)}; {WAY_OUT}") from error
     if not isinstance(found, App):
         raise AppImportError(f"app: {shown(target)} is a {type(found).__name__} and no fibflow.App; {WAY_OUT}")
     return found
 
 
+OURS = tuple(f"{Path(module.__file__).parent}/" for module in (fibflow, fibflow_worker) if module.__file__)
 WAY_OUT = "give MODULE:APP, and start the worker in the folder that holds MODULE"
 
 
@@ -127,7 +131,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _is_ours(file: str) -> bool:
-    return file in (__file__, importlib.__file__) or file.startswith("<frozen ")
+    return file == importlib.__file__ or file.startswith(("<frozen ", *OURS))
 
 
 if __name__ == "__main__":

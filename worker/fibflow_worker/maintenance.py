@@ -27,6 +27,8 @@ from fibflow_worker.turns import Lease, Turns
 
 log = logger(__name__)
 
+AT_ONCE = 0.001
+"""Seconds until the next look while something was due: there may be more of it."""
 BUSY_POLL = 0.05
 """Seconds between two looks of a busy worker that nobody can tell of work (SQLite)."""
 
@@ -70,7 +72,7 @@ class Maintenance:
     def _pause(self, due_in: float) -> float:
         busy = bool(self.slots.running) and not self.database.postgresql
         interval = min(self.settings.poll_interval, BUSY_POLL) if busy else self.settings.poll_interval
-        return max(min(interval * random.uniform(0.9, 1.1), due_in), 0.001)
+        return max(min(interval * random.uniform(0.9, 1.1), due_in), AT_ONCE)
 
     async def _look(self) -> float:
         """Do what is due; seconds until the next of it."""
@@ -80,20 +82,15 @@ class Maintenance:
         seen = await self.database.run(outlook.look, self.lanes.own)
         if seen.expired:
             await surviving(self._reap())
-        if seen.promote:
-            await surviving(self._promote())
-        if seen.tick:
-            await surviving(self._decide_ticks())
-        if seen.ready or seen.promote or seen.tick:
+        promoted = await surviving(self.database.run(outlook.promote)) if seen.promote else 0
+        decided = await surviving(self.database.run(deciding.decide_ticks)) if seen.tick else 0
+        if seen.ready or promoted or decided:
             self.turns.work_announced()
         await self._compare()
-        return 0.001 if seen.promote or seen.tick else seen.due_in / SECOND
-
-    async def _promote(self) -> None:
-        await self.database.run(outlook.promote)
-
-    async def _decide_ticks(self) -> None:
-        await self.database.run(deciding.decide_ticks)
+        if promoted or decided:
+            return AT_ONCE
+        held_by_others = seen.promote or seen.tick
+        return self.settings.poll_interval if held_by_others else seen.due_in / SECOND
 
     async def _reap(self) -> None:
         recover = self.settings.recover_running_tasks

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from fibflow.errors import DatabaseError, InvalidInput, LeaseLost, last_line
+from fibflow.errors import DatabaseError, InvalidInput, LeaseLost, UnknownTaskType, last_line
 from fibflow.logs import logger
 from fibflow.model import EventType, Outcome, Status
 from fibflow.store import claim, record, settle
@@ -122,7 +122,9 @@ class Settling:
 
     async def _fail(self, worker_id: int, result: Result, error: Exception) -> None:
         """The attempt's result cannot be stored: it fails without a retry, and says why."""
-        refused = failed(result.attempt, InvalidInput("result", result.attempt.context.name, f"cannot be stored: {error}"))
+        if not isinstance(error, InvalidInput | UnknownTaskType):
+            error = InvalidInput("result", result.attempt.context.name, f"cannot be stored: {error}")
+        refused = failed(result.attempt, error)
         self._tell([refused], await self.database.run(settle.settle, worker_id, [refused.ending]))
 
     # ── what is told of it ────────────────────────────────────────────────────────────────────────────────────────

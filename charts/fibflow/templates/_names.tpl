@@ -29,7 +29,7 @@
 {{- define "fibflow.labels" -}}
 {{- $top := index . 0 -}}
 helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version | replace "+" "_" }}
-app.kubernetes.io/version: {{ $top.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ $top.Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/managed-by: {{ $top.Release.Service }}
 app.kubernetes.io/part-of: fibflow
 {{ include "fibflow.selector" . }}

@@ -49,22 +49,23 @@ def _without_database(resource: Resource, standing: Standing) -> Report:
     return Report((plan.ready(standing), plan.synced(standing)), kept, complete=False)
 
 
-async def tell(scene: Scene, teller: Teller, key: Key, report: Report) -> bool:
-    """Bring one status up to date; whether it was written. Raises ApiFailure."""
+async def tell(scene: Scene, teller: Teller, key: Key, report: Report) -> set[Key]:
+    """Bring one status up to date; what is to be looked at again. Raises ApiFailure.
+
+    The answer to a write shows the whole resource: a spec, too, that no event has brought yet, and that none will bring any
+    more, for it would be older than the answer.
+    """
     resource = scene.world.get(key)
     if resource is None:
-        return False
+        return set()
     status = {**report.figures, "observedGeneration": resource.generation}
     keep = not report.complete
     status["conditions"] = merged(report.findings, resource.status, resource.generation, datetime.now(UTC), keep)
-    if status == resource.status:
-        return False
-    now_is = await teller.write_status(resource, status)
-    if now_is is not None:
-        if now_is.generation == resource.generation:  # another spec is to be news when it is told
-            scene.world.see(now_is)
-        await _tell_changes(teller, resource, report.findings)
-    return True
+    if status == resource.status or (now_is := await teller.write_status(resource, status)) is None:
+        return set()
+    touched = scene.world.see(now_is)
+    await _tell_changes(teller, resource, report.findings)
+    return touched if now_is.generation != resource.generation else set()
 
 
 async def _tell_changes(teller: Teller, resource: Resource, findings: tuple[Finding, ...]) -> None:

@@ -28,8 +28,9 @@ def change(package: Path, step: str) -> None:
     """Take a package's folder one version further."""
     former = fibflow.__version__
     migration = Path(__file__).with_name(f"{step}.py").read_text()
-    told = migration.replace("NEWEST", newest()).replace("FORMER", former)
-    (package / "store" / "migrations" / "versions" / f"{step}.py").write_text(told)
+    number = f"{int(newest()) + 1:04}"
+    told = migration.replace("NUMBER", number).replace("NEWEST", newest()).replace("FORMER", former)
+    (package / "store" / "migrations" / "versions" / f"{number}_{step}.py").write_text(told)
     _replace(package / "version.py", former, following(former))
     if step == "expand":
         for file, (old, new) in RENAMED.items():

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "contract"
+revision = "NUMBER"
 down_revision = "NEWEST"
 OLDEST_CODE = "FORMER"
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "expand"
+revision = "NUMBER"
 down_revision = "NEWEST"
 OLDEST_CODE = "FORMER"
 

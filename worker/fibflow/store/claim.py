@@ -10,8 +10,7 @@ there, and forgets it once a second and whenever it is told of new work; what ca
 
 The worker's own row is locked FOR KEY SHARE, only when there is something to take, and must be active: reaping and
 superseding lock it FOR UPDATE, so a claim and a take-over of its worker never overlap; nor do a claim and the mark that
-lets a worker drain. (A renewal is not held up: it
-changes no key.)
+lets a worker drain. (A renewal is not held up: it changes no key.)
 """
 
 from __future__ import annotations

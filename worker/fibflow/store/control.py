@@ -83,7 +83,8 @@ def redrive(session: Session, task_id: int) -> None:
         raise NotFound("task", task_id)
     session.after(log.debug, "task_redriven", task_id=task_id, was=row["status"])
     moment = session.now()
-    again = {"failures": 0, "interruptions": 0, "error": None, "worker_id": None, **START_OVER}
+    silent = {"progress_text": None, "progress_percent": None, "current_stage_name": None}
+    again = {"failures": 0, "interruptions": 0, "error": None, "worker_id": None, **silent, **START_OVER}
     last = {"last_event_type": "task_redriven", "last_event_at": moment}
     pending = due(session, max(row["run_at"], moment), moment, row["priority"])
     session.connection.execute(sa.delete(task_final).where(task_final.c.id == task_id))

@@ -26,6 +26,7 @@ from fibflow.store.paging import page, paging
 from fibflow.store.pausing import Pausable, set_paused
 from fibflow.store.tables import cron_task, cron_tick, task_type
 from fibflow.store.tasktypes import option_columns, options_of
+from fibflow.ticks import SkippedRange, missed
 
 log = logger(__name__)
 
@@ -136,8 +137,23 @@ def update_cron(session: Session, stored: Row, wanted: Row) -> None:
         through = stored["decided_through"]
         if "schedule" in changes:  # the new schedule's instants begin now
             through = max(through, session.now())
+            _leave(session, stored, through)
         changes |= starting_at(wanted["schedule"], through)
         session.connection.execute(sa.update(cron_task).where(cron_task.c.id == stored["id"]).values(changes))
+
+
+def _leave(session: Session, stored: Row, through: int) -> None:
+    """What nobody has decided of a schedule that is given up was missed."""
+    gaps = missed(Schedule.parse(stored["schedule"]), stored["decided_through"], through)
+    records = [{**skipped(stored["id"], gap), "decided_at": through} for gap in gaps]
+    if records:
+        session.connection.execute(sa.insert(cron_tick).values(records))
+
+
+def skipped(cron_id: int, gap: SkippedRange) -> dict[str, Any]:
+    """The row of instants that are skipped together."""
+    span = {"tick": gap.first, "through": gap.last, "count": gap.count}
+    return {"cron_id": cron_id, "task_id": None, "decision": "skip", "reason": gap.reason, **span}
 
 
 def starting_at(schedule: str, through: int) -> dict[str, int]:

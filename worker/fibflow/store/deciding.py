@@ -24,6 +24,7 @@ from fibflow.logs import logger
 from fibflow.metrics import CRON_LAG, CRON_TICKS
 from fibflow.model import SECOND, ConcurrencyPolicy, MissedRunPolicy, NewTask, TaskId
 from fibflow.schedule import Schedule
+from fibflow.store.cron import skipped
 from fibflow.store.database import Session, write
 from fibflow.store.enqueue import Tickage, insert_tasks
 from fibflow.store.tables import cron_task, cron_tick, task, task_type
@@ -110,8 +111,7 @@ def _active(session: Session, cron_id: int) -> int:
 def _record(session: Session, row: Row, tick: rules.Tick | rules.SkippedRange, moment: int) -> dict[str, Any]:
     record = {"cron_id": row["id"], "decided_at": moment, "task_id": None}
     if isinstance(tick, rules.SkippedRange):
-        missed = {"tick": tick.first, "through": tick.last, "count": tick.count}
-        return record | missed | {"decision": "skip", "reason": tick.reason}
+        return record | skipped(row["id"], tick)
     record |= {"tick": tick.instant, "through": tick.instant, "count": 1}
     if tick.reason is not None:
         return record | {"decision": "skip", "reason": tick.reason}

@@ -88,7 +88,7 @@ def _runs(tasks: Sequence[NewTask]) -> list[tuple[_Alike, list[str]]]:
     """All of the tasks, checked: runs that are alike, with their payloads as JSON text."""
     runs: list[tuple[_Alike, list[str]]] = []
     before = None
-    for new in tasks:
+    for new in encoding.several(tasks, "tasks"):
         if before is None or not _says_the_same(new, before):
             alike = _alike(new)
             if not runs or runs[-1][0] != alike:
@@ -176,5 +176,5 @@ def _may_wake(session: Session, key: int) -> bool:
     moment = time.monotonic()
     if moment - session.wakes.last.get(key, 0.0) < WAKE_INTERVAL:
         return False
-    session.wakes.last[key] = moment
+    session.after(session.wakes.last.__setitem__, key, moment)
     return True

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from fibflow.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown, SchemaMismatch
+from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
 from fibflow.metrics import DATABASE_ERRORS
 from fibflow.store.address import shown
 from fibflow.store.repeats import Transient
 
 DEADLOCK_OR_SERIALIZATION = frozenset({"40001", "40P01", "55P03"})
-UNDEFINED_TABLE_OR_SCHEMA = frozenset({"42P01", "3F000", "42883", "42703"})
+UNDEFINED_TABLE_OR_SCHEMA = frozenset({"42P01", "3F000", "42703"})
 
+
+WRONG_ADDRESS = re.compile(r"invalid (connection option|port number|\w+ value)")
+"""What no server was asked for: the driver does not understand the address."""
 
 FAULTS = (DBAPIError, PoolTimeout, UnicodeError, OverflowError)
 """What a driver or the pool may raise; the last two are values that no column holds."""
@@ -30,8 +35,11 @@ def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:
     registered_meanwhile = code == "23505" and "worker_identity" in text
     if code in DEADLOCK_OR_SERIALIZATION or registered_meanwhile or "database is locked" in text:
         return Transient(text)
-    if code in UNDEFINED_TABLE_OR_SCHEMA or "no such table" in text or "no such column" in text:
+    lacks_our_function = code == "42883" and "fibflow." in text
+    if code in UNDEFINED_TABLE_OR_SCHEMA or lacks_our_function or "no such table" in text or "no such column" in text:
         return SchemaMismatch(f"{shown(url)} lacks fibflow's tables or has older ones: run `fibflow migrate` ({_line(text)})")
+    if code is None and WRONG_ADDRESS.search(text):
+        return InvalidInput("database", shown(url), f"is refused: {_line(text)}; mend that part of it")
     answered = code is not None or url.get_backend_name() != "postgresql"
     if committing and not answered and (error.connection_invalidated or isinstance(error, OperationalError)):
         return OutcomeUnknown(f"the connection broke while the answer was awaited: {_line(text)}")

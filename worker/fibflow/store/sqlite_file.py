@@ -5,6 +5,8 @@ For the programs, which refuse a wrong --database by it. Of PostgreSQL, and of w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fibflow.errors import InvalidInput
@@ -16,7 +18,7 @@ MAGIC = b"SQLite format 3\0"
 def check_file(url: str) -> None:
     """Raise InvalidInput for a SQLite database that is not there, in memory, or no database."""
     file = _file(url)
-    if file is not None and not file.exists():
+    if file is not None and not _reached(url, file.exists):
         raise InvalidInput("database", url, "does not exist; run `fibflow migrate` or `fibflow dev`, or see --database")
     check_place(url)
 
@@ -26,9 +28,9 @@ def check_place(url: str) -> None:
     file = _file(url)
     if file is None:
         return
-    if not file.parent.is_dir():
+    if not _reached(url, file.parent.is_dir):
         raise InvalidInput("database", url, "is in a folder that does not exist; make the folder, or see --database")
-    if file.exists() and not _is_database(file):
+    if _reached(url, file.exists) and not _reached(url, partial(_is_database, file)):
         raise InvalidInput("database", url, "is no SQLite database; name another file with --database")
 
 
@@ -43,6 +45,14 @@ def _file(url: str) -> Path | None:
     if file is None:
         raise InvalidInput("database", url, "is in memory, which ends with this program; write sqlite:///FILE")
     return file
+
+
+def _reached(url: str, asked: Callable[[], bool]) -> bool:
+    """What the file system answers. Raises InvalidInput where it refuses to."""
+    try:
+        return asked()
+    except OSError as error:
+        raise InvalidInput("database", url, f"cannot be read: {error.strerror}; name another file with --database") from error
 
 
 def _is_database(file: Path) -> bool:

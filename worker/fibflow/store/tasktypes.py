@@ -56,8 +56,10 @@ def declare_types(
     stored = _rows(session, names)
     _insert(session, [name for name in names if name not in stored], source, pool)
     stored = _rows(session, names)
-    for declaration in declarations:
-        update_type(session, stored[declaration.name], declaration, source)
+    changed = [each for each in declarations if _changes(stored[each.name], each, source)]
+    locked = _rows(session, [each.name for each in changed], lock=True)  # what another has said meanwhile stays said
+    for declaration in changed:
+        update_type(session, locked[declaration.name], declaration, source)
     return {name: row["id"] for name, row in stored.items()}
 
 
@@ -70,8 +72,10 @@ def check_declaration(declaration: Declaration) -> None:
         encoding.number(declaration.max_concurrent_tasks, "max_concurrent_tasks", 1, 1_000_000, whole=True)
 
 
-def _rows(session: Session, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+def _rows(session: Session, names: Iterable[str], lock: bool = False) -> dict[str, Mapping[str, Any]]:
     query = sa.select(task_type).where(task_type.c.namespace == session.namespace, task_type.c.name.in_(list(names)))
+    if lock:
+        query = query.order_by(task_type.c.id).with_for_update()
     return {row["name"]: dict(row) for row in session.connection.execute(query).mappings()}
 
 
@@ -95,7 +99,15 @@ def update_type(
     source: str,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Store what is declared, and `more` columns, where the row does not say so already."""
+    """Store what is declared, and `more` columns, where the row, which is locked, does not say so already."""
+    changes = _changes(row, declaration, source, more)
+    if changes:
+        session.connection.execute(sa.update(task_type).where(task_type.c.id == row["id"]).values(changes))
+
+
+def _changes(
+    row: Mapping[str, Any], declaration: Declaration, source: str, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     said = {name: value for name, value in asdict(declaration.options).items() if value is not None}
     for name in ("max_concurrent_tasks", "description"):
         if getattr(declaration, name) is not None:
@@ -107,9 +119,7 @@ def update_type(
     if source == "resource":
         ruled = {"suspended": declaration.suspended, "pool": declaration.pool, "draining": False}
         changes |= {"source": source, **ruled, **(more or {})}
-    changes = {name: value for name, value in changes.items() if row[name] != value}
-    if changes:
-        session.connection.execute(sa.update(task_type).where(task_type.c.id == row["id"]).values(changes))
+    return {name: value for name, value in changes.items() if row[name] != value}
 
 
 def _effective(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +168,8 @@ def types(session: Session) -> list[TaskType]:
 
 @read
 def type_named(session: Session, name: str) -> TaskType:
-    """A task type. Raises UnknownTaskType."""
+    """A task type. Raises InvalidInput, UnknownTaskType."""
+    encoding.text(name, "type", longest=253)
     named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
     row = session.connection.execute(sa.select(task_type).where(named)).mappings().first()
     if row is None:
