@@ -273,21 +273,6 @@ def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(ur
     played(url, play)
 
 
-def test_a_spec_that_changes_while_a_status_is_written_is_not_overlooked(url):
-    async def play(one):
-        one.shelf.put(Kind.WORKER_POOL, "one", {"app": "a:b"})
-        one.leading.see(*one.shelf.events[-1])
-        one.shelf.put(Kind.WORKER_POOL, "one", {"app": "c:d"})
-        told = one.shelf.events[-1]
-        await one.settle()  # the answer to the status that is written has the new spec in it
-        one.leading.see(*told)  # older than that answer
-        one.leading.see(*one.shelf.events[-1])
-        await one.settle()
-        assert [row for row in (await one.rows()).values() if "c:d" in row]
-
-    played(url, play)
-
-
 def test_a_list_that_fails_deletes_nothing(url):
     async def play(one):
         one.shelf.put(Kind.TASK_TYPE, "one", {})

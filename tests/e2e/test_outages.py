@@ -9,7 +9,7 @@ import pytest
 from cluster.faults import Answer, Cut, Gone, Lost
 from cluster.waiting import until
 from e2e.figures import record
-from e2e.planes import FULL, ONLY_IN_FULL, cron_task, task_type
+from e2e.planes import FULL, ONLY_IN_FULL, cron_task, quiet, task_type
 from fibflow.store.database import Database
 from fibflow.store.deciding import decide_ticks
 from fibflow.store.migrate import migrate
@@ -74,6 +74,7 @@ def test_a_database_that_is_away_is_waited_for(plane):
         plane.apply(task_type("work"), cron_task("nightly"))
         operator = plane.start("--look-every", "1")
         plane.wait_condition("CronTask", "nightly", status="True", seconds=30)
+        until(lambda: quiet(lambda: len(plane.api_writes()), 1), 20, "it has seen what it wrote itself")
         server.crash()
         plane.apply(cron_task("meanwhile"))
         said = plane.wait_condition("CronTask", "meanwhile", "Synced", status="False", reason="DatabaseUnavailable", seconds=60)
