@@ -112,6 +112,7 @@ def _upgrade(release, version):
     image = {"repository": repository, "tag": tag, "pullPolicy": "Never"}
     database = {"database": {"existingSecret": "fibflow-database"}, "watchNamespaces": [release.namespace]}
     release.install({**database, "image": image}, version.chart)
+    until(lambda: len(release.operators()) == 2, 60, "the former operators are gone")
 
 
 def _staff(release, version):
@@ -122,9 +123,8 @@ def _staff(release, version):
 
 def _load(release, tag):
     """A minute of tasks."""
-    pod = release.operators()[0]
     command = ("python", "-c", ENQUEUE, tag, release.namespace)
-    release.cluster.kubectl("exec", "-n", release.namespace, pod, "-c", "operator", "--", *command)
+    release.cluster.kubectl("exec", "-n", release.namespace, "deploy/my-fibflow-operator", "-c", "operator", "--", *command)
     until(lambda: _sql(release, f"SELECT count(*) >= {LONG} FROM fibflow.task WHERE state = 'running'") == "t", 30, "they run")
 
 
@@ -158,11 +158,11 @@ def test_the_schema_grows_under_the_workers_of_before_and_a_rollback_finds_it_go
     operators = set(release.operators())
     _upgrade(release, versions[1])
     assert _schema(release) == EXPANDED
-    assert "EXPANDED" in _columns(release)
+    until(lambda: "EXPANDED" in _columns(release), 20, "the definition is the new one")
     assert not operators & set(release.operators())
     release.helm("rollback", "my", "1", "--wait", "--timeout", "180s")
     assert _schema(release) == EXPANDED
-    assert "EXPANDED" not in _columns(release)
+    until(lambda: "EXPANDED" not in _columns(release), 20, "the definition is the former one")
     _nothing_happened_to(release, "grows")
     assert _workers(release) == before
 
