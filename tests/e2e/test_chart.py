@@ -89,7 +89,7 @@ def test_a_prometheus_in_the_cluster_finds_every_metric_and_takes_every_query(in
     prometheus.wait("fibflow_operator_leader == 1 and fibflow_operator_database_up == 1")
     prometheus.wait("count(up == 1) == 5")  # two operators, three workers
     served = runpy.run_path(str(ROOT / "tools" / "reference.py"))["served"]
-    for program, series in {"operator": "fibflow_operator_leader == 1", "worker": "fibflow_slots == 4"}.items():
+    for program, series in {"operator": "fibflow_operator_leader == 1", "worker": "fibflow_slots > 0"}.items():
         pod = prometheus.wait(series)[0]["metric"]["pod"]
         place = f"/api/v1/namespaces/{installed.namespace}/pods/{pod}:8080/proxy/metrics"
         text = installed.cluster.kubectl("get", "--raw", place)
