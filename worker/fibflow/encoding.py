@@ -164,14 +164,15 @@ def several(value: Any, field: str) -> Sequence[Any]:
 def number(value: object, field: str, lowest: float, highest: float, *, whole: bool = False) -> Any:
     """A number within bounds; `whole` for an integer."""
     kinds = int if whole else (int, float)
-    bounds = f"between {lowest:,} and {highest:,}"
     if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
-        raise InvalidInput(
-            field, value, f"is not {'a whole number' if whole else 'a number'} between {lowest:,} and {highest:,}"
-        )
+        raise InvalidInput(field, value, f"is not {'a whole number' if whole else 'a number'} {_between(lowest, highest)}")
     if not lowest <= value <= highest:
-        raise InvalidInput(field, value, f"is not {bounds}")
+        raise InvalidInput(field, value, f"is not {_between(lowest, highest)}")
     return value
+
+
+def _between(*bounds: float) -> str:
+    return "between {} and {}".format(*(f"{bound:,}".removesuffix(".0") for bound in bounds))
 
 
 def aware(value: object, field: str) -> datetime:
