@@ -141,10 +141,13 @@ class Settling:
                 _tell_of(result)
 
     def _count(self, result: Result) -> None:
-        ending = result.ending
+        ending, name = result.ending, result.attempt.context.name
+        if ending.outcome is Outcome.COMPLETED:
+            self.tallies.completed(name, result.seconds)
+            return
         failed = ending.outcome in FAILED
         self.tallies.ended(
-            result.attempt.context.name,
+            name,
             ending.outcome,
             result.seconds,
             again=failed and ending.next.status is Status.PENDING,

@@ -58,11 +58,11 @@ class Spread:
 class Tally:
     """What happened to tasks of one type. `seen`: the claims up to the last scrape."""
 
-    __slots__ = ("claims", "duration", "failures", "outcomes", "retries", "seen")
+    __slots__ = ("claims", "completed", "duration", "failures", "others", "retries", "seen")
 
     def __init__(self) -> None:
-        self.claims = self.retries = self.failures = self.seen = 0
-        self.outcomes: Counter[str] = Counter(dict.fromkeys(Outcome, 0))
+        self.claims = self.completed = self.retries = self.failures = self.seen = 0
+        self.others: Counter[str] = Counter({outcome: 0 for outcome in Outcome if outcome is not Outcome.COMPLETED})
         self.duration = Spread(DURATIONS)
 
 
@@ -80,17 +80,24 @@ class Tallies(Collector):
     def claimed(self, name: str, waited: float) -> None:
         """A task was claimed so many seconds after it was due."""
         with self._lock:
-            tally = self._of(name)
+            tally = self._own.get(name) or self._of(name)
             if tally is self._other:
                 self._others[name] += 1
             tally.claims += 1
-            self._pickup.add(max(waited, 0.0))
+            self._pickup.add(waited if waited > 0.0 else 0.0)
+
+    def completed(self, name: str, seconds: float) -> None:
+        """An attempt completed: what most do, and a number of its own, for to look an outcome up takes as long as the rest."""
+        with self._lock:
+            tally = self._own.get(name) or self._of(name)
+            tally.completed += 1
+            tally.duration.add(seconds)
 
     def ended(self, name: str, outcome: Outcome, seconds: float, *, again: bool, for_good: bool) -> None:
-        """An attempt ended; whether it is followed by another, whether its task failed for good."""
+        """An attempt ended otherwise; whether it is followed by another, whether its task failed for good."""
         with self._lock:
             tally = self._of(name)
-            tally.outcomes[outcome] += 1
+            tally.others[outcome] += 1
             tally.duration.add(seconds)
             tally.retries += again
             tally.failures += for_good
@@ -128,7 +135,7 @@ class Tallies(Collector):
         attempts = CounterMetricFamily(ATTEMPTS.name, ATTEMPTS.help, labels=ATTEMPTS.labels)
         for name, tally in self._all():
             duration.add_metric([name], *tally.duration.told())
-            for outcome, count in tally.outcomes.items():
+            for outcome, count in ((Outcome.COMPLETED, tally.completed), *tally.others.items()):
                 attempts.add_metric([name, outcome], count)
         counts = ((CLAIMS, _claims), (RETRIES, _retries), (FAILURES, _failures))
         return [pickup, duration, attempts, *(self._counter(described, of) for described, of in counts)]
