@@ -78,7 +78,7 @@ class Sizing:
 
     def staff(self) -> list[Staff]:
         """What each pool should have and has; one that nothing is decided about yet is left out."""
-        found = [fleet_of(each) for key in self.scene.world.staffed() if (each := self.scene.world.get(key))]
+        found = filter(None, map(self._scaled, self.scene.world.staffed()))
         wanted = ((fleet, self._wanted(fleet)) for fleet in found)
         return [Staff(*fleet.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
 
@@ -92,7 +92,7 @@ class Sizing:
 
     def _scaled(self, key: Key) -> Fleet | None:
         resource, standing = self.scene.world.get(key), self.scene.standings.get(key)
-        if resource is None or standing is None or standing.refusal is not None or key in self.scene.refused:
+        if resource is None or standing is None or standing.refusal is not None:
             return None
         return fleet_of(resource)
 

@@ -58,7 +58,7 @@ def _trouble(seen: Deployment | None, pods: Sequence[Pod]) -> Refusal | None:
     if seen is not None and seen.complaint is not None and not seen.rolled_out:
         return Refusal(Reason.PODS_REFUSED, seen.complaint)
     for pod in pods:
-        if pod.trouble is not None and not pod.leaving:
+        if pod.trouble is not None and not (pod.leaving or pod.over):
             return Refusal(pod.trouble.reason, f"pod {pod.name}: {pod.trouble.message}")
     return None
 

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -80,7 +80,7 @@ class Tending:
         seen = budget(raw)
         known = self.scene.yard.budgets.get(seen.name)
         self.scene.yard.budgets.see(seen, type_ == "DELETED")
-        if type_ == "DELETED" or known is None or known.generation != seen.generation:  # its counts are nothing to us
+        if type_ == "DELETED" or known is None or replace(known, version=seen.version) != seen:  # not only its counts
             self._touched([of_deployment(seen.name)])
 
     def see_budgets(self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float = 0.0) -> None:

@@ -6,6 +6,7 @@ missing from a complete list is gone. What a pod's state means is in `pods`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 from fibflow.store.synced import Name
 from fibflow_operator.pods import POOL, Pod
+from fibflow_operator.world import REMEMBERED
 
 __all__ = ["DIGEST", "POOL", "Budget", "Deployment", "Yard", "budget", "contains", "deployment"]
 
@@ -117,17 +119,20 @@ class Places(dict[Name, P]):
     def __init__(self) -> None:
         super().__init__()
         self._complete: set[str | None] = set()
+        self._gone: OrderedDict[Name, int] = OrderedDict()
 
     def knows(self, namespace: str) -> bool:
         """Whether what is not known in a namespace is not there."""
         return bool({namespace, None} & self._complete)
 
     def see(self, seen: P, deleted: bool = False) -> None:
+        """It was seen, for the last time or not; an answer that comes after the news of its end brings nothing back."""
         known = self.get(seen.name)
-        if known is not None and known.version > seen.version:
+        if max(known.version if known else 0, self._gone.get(seen.name, 0)) > seen.version:
             return
         if deleted:
             self.pop(seen.name, None)
+            self._remember(seen.name, seen.version)
         else:
             self[seen.name] = seen
 
@@ -138,10 +143,17 @@ class Places(dict[Name, P]):
         for name, known in before.items():
             if namespace in (None, name.namespace) and name not in listed and known.version <= version:
                 del self[name]
+                self._remember(name, known.version)
         for each in listed.values():
             self.see(each)
         self._complete.add(namespace)
         return {name for name in {*before, *self} if before.get(name) != self.get(name)}
+
+    def _remember(self, name: Name, version: int) -> None:
+        self._gone[name] = version
+        self._gone.move_to_end(name)
+        if len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
 
 
 @dataclass(slots=True)

@@ -28,7 +28,8 @@ class Ground:
 
     async def apply(self, place: Name, body: Mapping[str, Any]) -> Deployment:
         self.done.append("apply")
-        spec = {**copy.deepcopy(body["spec"]), "replicas": self.deployments[place]["spec"]["replicas"]}
+        self._check(self.deployments, place, body)
+        spec = {**copy.deepcopy(body["spec"]), "replicas": self.deployments[place]["spec"].get("replicas", 1)}
         return deployment(self._put(self.deployments, place, {**body, "spec": spec}))
 
     async def create_budget(self, place: Name, body: Mapping[str, Any]) -> Budget:
@@ -37,6 +38,7 @@ class Ground:
 
     async def apply_budget(self, place: Name, body: Mapping[str, Any]) -> Budget:
         self.done.append("apply budget")
+        self._check(self.budgets, place, body)
         return budget(self._put(self.budgets, place, body))
 
     async def scale(self, seen: Deployment, replicas: int) -> bool:
@@ -69,6 +71,14 @@ class Ground:
         metadata = {"uid": f"uid-{place.name}", "resourceVersion": "1", "generation": 1, **body["metadata"]}
         places[place] = {**copy.deepcopy(dict(body)), "metadata": metadata}
         return places[place]
+
+    def _check(self, places: dict[Name, dict[str, Any]], place: Name, body: Mapping[str, Any]) -> None:
+        """What is applied to an object by its uid is refused where that is not there; without one, it would be made."""
+        uid = places[place]["metadata"]["uid"] if place in places else None
+        if body["metadata"].get("uid", uid) != uid:
+            raise ApiRefused(409, "uid mismatch")
+        if uid is None:
+            self._make(places, place, body)
 
     def _put(self, places: dict[Name, dict[str, Any]], place: Name, body: Mapping[str, Any]) -> dict[str, Any]:
         before = places[place]["metadata"]

@@ -133,3 +133,16 @@ def test_a_name_that_no_pod_can_have_is_asked_of_nobody(name):
     nobody: Any = None
     assert workloads.pod_uid(nobody, Name("shop", name)) is None
     workloads.cost(nobody, Name("shop", name), "1")
+
+
+def test_a_pod_that_failed_is_forgotten_once_it_is_gone(stage):
+    async def course():
+        await stage.begin()
+        stage.tending.see_pod("MODIFIED", raw({"phase": "Failed"}, resourceVersion="8"))
+        assert await stage.attend() == {"u1"}
+        assert [pod.uid for pod in stage.tending.scene.yard.of_pool("shop", "pool")] == ["u1"]
+        stage.tending.see_pod("DELETED", raw({"phase": "Failed"}, resourceVersion="9"))
+        await stage.attend()
+        assert stage.tending.scene.yard.of_pool("shop", "pool") == []
+
+    asyncio.run(course())

@@ -20,10 +20,10 @@ def seen(wanted=2, ready=2, **status):
     return read({**body, "metadata": metadata, "spec": {**body["spec"], "replicas": wanted}, "status": counts})
 
 
-def ailing():
+def ailing(phase="Pending", **more):
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
-    metadata = {"name": "p", "namespace": "shop", "uid": "u", "resourceVersion": "1"}
-    return pod({"metadata": metadata, "status": {"containerStatuses": [{"name": "worker", "state": waiting}]}})
+    metadata = {"name": "p", "namespace": "shop", "uid": "u", "resourceVersion": "1", **more}
+    return pod({"metadata": metadata, "status": {"phase": phase, "containerStatuses": [{"name": "worker", "state": waiting}]}})
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,11 @@ def ailing():
 def test_the_first_cause_is_told(refused, asked, found, pods, figures, reason):
     said = staffing.ready(refused, asked, found, pods, figures)
     assert said.reason is reason and said.status is (reason is Reason.IN_FORCE)
+
+
+@pytest.mark.parametrize("passing", [ailing("Failed"), ailing(deletionTimestamp="2026-01-01T00:00:00Z")])
+def test_a_pod_that_is_over_or_leaves_is_no_trouble(passing):
+    assert staffing.ready(None, 2, seen(), [passing], FINE).reason is Reason.IN_FORCE
 
 
 def test_a_pool_is_not_ready_until_what_was_applied_was_seen():

@@ -1,6 +1,7 @@
 """Steps of a whole pool against a server in memory: what belongs to others is told, left alone and not asked for again."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,12 @@ from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.tending import Tending
 from fibflow_operator.world import Key, Kind, World, seen
 from fibflow_operator.writing import Writer
+from fibflow_operator.yard import deployment as read
 
-POOL = {"metadata": {"name": "pool", "namespace": "shop", "uid": "u1", "resourceVersion": "1"}, "kind": "WorkerPool"}
+POOL: dict[str, Any] = {
+    "metadata": {"name": "pool", "namespace": "shop", "uid": "u1", "resourceVersion": "1"},
+    "kind": "WorkerPool",
+}
 KEY, PLACE = Key(Kind.WORKER_POOL, "shop", "pool"), Name("shop", "pool-pool")
 
 
@@ -99,5 +104,53 @@ def test_that_a_budget_counts_otherwise_is_nothing_to_do():
         raw = stage.ground.budgets[PLACE]
         stage.tending.see_budget("MODIFIED", {**raw, "metadata": {**raw["metadata"], "resourceVersion": "9"}})
         assert stage.tending.workers.take(10) == []
+
+    asyncio.run(course())
+
+
+@pytest.mark.parametrize("now", [None, "another"])
+def test_a_deployment_that_is_gone_or_another_by_now_is_not_applied(now):
+    async def course():
+        stage = Stage()
+        stage.know()
+        await stage.tend()
+        raw = stage.ground.deployments.pop(PLACE)
+        if now is not None:
+            stage.ground.deployments[PLACE] = {**raw, "metadata": {**raw["metadata"], "uid": now}}
+        before = dict(stage.ground.deployments)
+        stage.scene.world.see(
+            seen(
+                {
+                    **POOL,
+                    "metadata": {**POOL["metadata"], "resourceVersion": "2", "generation": 2},
+                    "spec": {"app": "a:b", "image": "i:2"},
+                }
+            )
+        )
+        stage.tending.workers.add([KEY])
+        assert await stage.tend() == ["apply"]
+        assert stage.ground.deployments == before
+
+    asyncio.run(course())
+
+
+def test_an_answer_that_comes_after_the_news_of_the_end_brings_nothing_back():
+    stage = Stage("deployments")
+    answer = {**stage.ground.deployments[PLACE], "spec": {"replicas": 1}}
+    gone = {**answer, "metadata": {**answer["metadata"], "resourceVersion": "4"}}
+    stage.tending.see_deployment("DELETED", gone)
+    stage.scene.yard.deployments.see(read(answer))
+    assert PLACE not in stage.scene.yard.deployments
+
+
+def test_a_budget_that_changes_its_owner_is_looked_at():
+    async def course():
+        stage = Stage()
+        stage.know()
+        await stage.tend()
+        raw, owners = stage.ground.budgets[PLACE], [{"uid": "another", "controller": True}]
+        metadata = {**raw["metadata"], "resourceVersion": "9", "ownerReferences": owners}
+        stage.tending.see_budget("MODIFIED", {**raw, "metadata": metadata})
+        assert stage.tending.workers.take(10) == [KEY]
 
     asyncio.run(course())

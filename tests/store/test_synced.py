@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import sqlalchemy as sa
 
 from fibflow.client import Client
 from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
@@ -36,6 +37,7 @@ from fibflow.store.synced_crons import (
     stored_crons,
     sync_crons,
 )
+from fibflow.store.tables import task
 from fibflow.store.tasktypes import Declaration, declare_types, pause_type, type_named
 from fix_database import move_clock
 
@@ -162,6 +164,19 @@ def test_a_type_that_is_gone_goes_by_the_policy_last_synced(database, lead, poli
             client.enqueue("code_one", {})
         database.call(sync_types, lead, [ONE])
         client.enqueue("code_one", {})
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_others_hold_is_cancelled_the_next_time_and_holds_nothing_up(database, lead):
+    gone = dataclasses.replace(ONE, deletion_policy=DeletionPolicy.CANCEL)
+    database.call(sync_types, lead, [gone])
+    held, free = Client(database).enqueue_many([NewTask("code_one"), NewTask("code_one")])
+    database.call(forget_types, lead, [gone.resource])
+    with database.engine.connect() as holding:
+        holding.execute(sa.select(task).where(task.c.id == held).with_for_update())
+        assert database.call(cancel_deleted, lead) == 1
+        assert [Client(database).get(each).status for each in (held, free)] == ["pending", "cancelled"]
+    assert database.call(cancel_deleted, lead) == 1
 
 
 @pytest.mark.parametrize(("policy", "pending", "running"), [("Retain", 2, 1), ("Drain", 0, 1), ("Cancel", 0, 0)])

@@ -118,7 +118,8 @@ def decide(rule: Rule, signal: Signal, history: History) -> tuple[Decision, Hist
         because = Because.EXTERNAL if rule.policy is Policy.EXTERNAL else Because.FIXED
         return Decision(rule.replicas, because, rule.replicas), History()
     if signal.loads is None:
-        return Decision(signal.current, Because.NO_SIGNAL, signal.current), history
+        held = history.with_(signal.at, signal.current, rule.scale_down_delay)  # what is there is wanted meanwhile
+        return Decision(signal.current, Because.NO_SIGNAL, signal.current), held
     asked, because = _asked(rule, signal)
     if not history.wanted:  # whoever decided before us wanted what is there
         history = History(((signal.at, signal.current),))

@@ -45,7 +45,7 @@ class Ward:
         """It was seen, for the last time or not."""
         if not lost:
             self.lost.pop(pod.uid, None)
-        elif pod.uid not in self.fenced:
+        else:
             self.lost[pod.uid] = Name(pod.namespace, pod.name)
 
     def forget(self, uid: str) -> None:
@@ -60,7 +60,11 @@ class Ward:
 
 async def attend(scene: Scene, pods: Pods, ward: Ward, uid: str) -> bool:
     """Do what is due about a pod; whether it is to be looked at again soon. Raises ApiFailure, DatabaseError, LeadLost."""
-    if uid in ward.fenced or (uid in ward.lost and await _lives(scene, pods, ward, uid)):
+    if uid in ward.fenced:
+        if ward.lost.pop(uid, None) is not None:
+            scene.yard.pods.pop(uid, None)
+        return False
+    if uid in ward.lost and await _lives(scene, pods, ward, uid):
         return False
     pod = scene.yard.pods.get(uid)
     if _gone(ward, uid, pod):

@@ -133,10 +133,15 @@ async def _act(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> None:
         case Step.CREATE_BUDGET:
             yard.budgets.see(await hands.create_budget(place, cover))
         case Step.APPLY_BUDGET:
-            covered = await hands.apply_budget(place, cover)
+            covered = await hands.apply_budget(place, _of(yard.budgets[place], cover))
             scene.covered[fleet.key] = (covered.digest or "", covered.generation)
             yard.budgets.see(covered)
         case Step.APPLY:
-            changed = await hands.apply(place, deployment.applied_form(fleet))
+            changed = await hands.apply(place, _of(yard.deployments[place], deployment.applied_form(fleet)))
             scene.applied[fleet.key] = (changed.digest or "", changed.generation)
             yard.deployments.see(changed)
+
+
+def _of(seen: Deployment | Budget, body: dict[str, Any]) -> dict[str, Any]:
+    """What is applied to this very object: one that is gone is not made by it, one that took its name is not touched."""
+    return {**body, "metadata": {**body["metadata"], "uid": seen.uid}}

@@ -173,6 +173,7 @@ def cancel_deleted(session: Session, lead: Lead, limit: int = 100) -> int:
         .where(_cancelled)
         .order_by(task.c.id.desc())  # a child before its parent: the one order in which tasks are locked
         .limit(limit)
+        .with_for_update(of=task, skip_locked=True)  # what others hold is left to the next time
     )
     found = session.connection.execute(query).all()
     for row in found:
@@ -181,7 +182,7 @@ def cancel_deleted(session: Session, lead: Lead, limit: int = 100) -> int:
 
 
 def _in(session: Session, namespace: str) -> Session:
-    return Session(session.connection, namespace, session.priority_step, session.wakes)
+    return Session(session.connection, namespace, session.priority_step, session.wakes, session.later)
 
 
 # ── worker pools ──────────────────────────────────────────────────────────────────────────────────────────────────
