@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from fibflow import NewTask, PermanentError
+from fibflow import NewTask, PermanentError, tracing
 from fibflow.context import child
 from fibflow.store.tables import task_final
 from fix_semantics import serving, until
@@ -44,6 +44,7 @@ def spans(monkeypatch):
     """An application has set up a provider, as long as the test lasts."""
     made = Spans()
     monkeypatch.setattr(trace, "get_tracer", made.get_tracer)
+    monkeypatch.setattr(tracing, "SIGHT", tracing.Sight(found=True))
     return made
 
 
@@ -163,3 +164,20 @@ assert tracing.attempting("work", None, {}) is None
 
 def test_without_opentelemetry_nothing_is_missed():
     subprocess.run([sys.executable, "-c", WITHOUT], check=True, timeout=60)
+
+
+LATER = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from fibflow import tracing
+
+assert not tracing.wanted()
+trace.set_tracer_provider(TracerProvider())
+assert not tracing.wanted(), "it is not asked each time"
+tracing.AGAIN = 0.0
+assert tracing.wanted()
+"""
+
+
+def test_a_provider_that_an_application_sets_up_is_found_within_a_moment_and_not_asked_for_each_time():
+    assert subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True).stderr == ""

@@ -10,6 +10,8 @@ Where spans are made is the business of store/enqueue.py and of the worker's att
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,11 +32,32 @@ if TYPE_CHECKING:
 
 NAME = "fibflow"
 HEADER = "traceparent"
+AGAIN = 1.0
+"""Seconds until it is asked again whether an application has set up a provider: to ask for each task was a sixth of a drain."""
+
+
+@dataclass(slots=True)
+class Sight:
+    """Whether a provider was found, which stays then, and when it was looked for."""
+
+    found: bool = False
+    at: float = -math.inf
+
+
+SIGHT = Sight()
+
+
+def wanted() -> bool:
+    """Whether spans are to be made."""
+    if not SIGHT.found and INSTALLED and (moment := time.monotonic()) - SIGHT.at >= AGAIN:
+        SIGHT.at = moment
+        SIGHT.found = not isinstance(traces.get_tracer_provider(), traces.ProxyTracerProvider)
+    return SIGHT.found
 
 
 def enqueuing(type: str, tasks: int, given: str | None) -> AbstractContextManager[str | None]:
     """A span around an insert of tasks; what they are to carry: what was given, None where nothing is traced."""
-    return _enqueuing(type, tasks) if INSTALLED and given is None else nullcontext(given)
+    return _enqueuing(type, tasks) if given is None and wanted() else nullcontext(given)
 
 
 @contextmanager
@@ -81,7 +104,7 @@ class Traced:
 
 def attempting(type: str, carried: str | None, attributes: Mapping[str, Any]) -> Traced | None:
     """The span of an attempt of a task that carries this; None where nothing is traced."""
-    if not INSTALLED:
+    if not wanted():
         return None
     tracer, before = traces.get_tracer(NAME), _going_on(carried)
     named = {f"fibflow.{name}": value for name, value in attributes.items() if value is not None}
