@@ -158,7 +158,7 @@ client.migrate()
 app.add("work", lambda ctx, payload: None)
 app.sync(client.database)
 assert client.enqueue("work") == 1
-assert tracing.attempting("work", None, {}) is None
+assert tracing.attempting("work", None, None) is None
 """
 
 

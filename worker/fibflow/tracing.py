@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = "fibflow"
 HEADER = "traceparent"
 AGAIN = 1.0
-"""Seconds until it is asked again whether an application has set up a provider: to ask for each task was a sixth of a drain."""
+"""Seconds until it is asked again whether there is a provider: to ask for each task took a fifth off a drain."""
 
 
 @dataclass(slots=True)
@@ -102,12 +102,12 @@ class Traced:
         self.span.end()
 
 
-def attempting(type: str, carried: str | None, attributes: Mapping[str, Any]) -> Traced | None:
-    """The span of an attempt of a task that carries this; None where nothing is traced."""
+def attempting(type: str, carried: str | None, attributes: Callable[[], Mapping[str, Any]]) -> Traced | None:
+    """The span of an attempt of a task that carries this; None where nothing is traced, and then no attributes are made."""
     if not wanted():
         return None
     tracer, before = traces.get_tracer(NAME), _going_on(carried)
-    named = {f"fibflow.{name}": value for name, value in attributes.items() if value is not None}
+    named = {f"fibflow.{name}": value for name, value in attributes().items() if value is not None}
     span = tracer.start_span(f"attempt {type}", before, traces.SpanKind.CONSUMER, {"fibflow.type": type, **named})
     if not span.is_recording():
         return None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from fibflow import encoding
 from fibflow.app import LOOP, PROCESS, THREAD, Handler
@@ -73,8 +74,11 @@ class Attempts:
         attempt.task = asyncio.create_task(self._run(attempt))
 
     def _traced(self, task: Claimed, name: str) -> Traced | None:
+        return attempting(name, task.trace, partial(self._told, task))
+
+    def _told(self, task: Claimed) -> dict[str, Any]:
         told = {"task_id": task.id, "attempt": task.attempt, "stage": task.stage, "tag": task.tag}
-        return attempting(name, task.trace, told | {"namespace": self.database.namespace, "worker_id": self._worker_id})
+        return told | {"namespace": self.database.namespace, "worker_id": self._worker_id}
 
     def _end(self, attempt: Attempt, result: Result) -> None:
         """Only an attempt's first end counts. Children go on from its span."""

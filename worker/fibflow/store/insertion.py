@@ -1,9 +1,9 @@
 """The INSERT of a task or of many that are alike: it names what is said of them, and nothing else.
 
 It resolves what a task inherits (its own options, the type's, its parent's; NULL means the default) and, on PostgreSQL,
-tells idle workers in the same breath. Most tasks say little of themselves: a parameter that is not sent, a `coalesce`
-that is not evaluated and a column that is not named were a sixth of a statement's time. What may be said is checked by
-enqueue.py.
+tells idle workers in the same breath. Most tasks say little of themselves: parameters that are not sent, `coalesce` that is
+not evaluated and columns that are not named were a fifth of a statement's CPU (docs/decisions/0005). What may be said is
+checked by enqueue.py.
 """
 
 from __future__ import annotations
