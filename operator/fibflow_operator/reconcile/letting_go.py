@@ -72,10 +72,6 @@ class Change:
     fleet: Fleet
     seen: Deployment
 
-    @property
-    def place(self) -> Name:
-        return Name(self.fleet.key.namespace, self.fleet.pool)
-
     async def down(self, fewer: int, obeyed: bool) -> None:
         """Let so many go, of those that do nothing; take back the marks of those that are to stay."""
         idle, going = await self._workless(), await self._going()
@@ -86,7 +82,7 @@ class Change:
         if fewer == 0 or idle is None or not (obeyed or self.seen.settled):
             return
         going = going[max(len(going) - most, 0) :]
-        if len(going) < most and await self.scene.writer.write(mark_idle, *self.place, most - len(going)):
+        if len(going) < most and await self.scene.writer.write(mark_idle, *self.fleet.place, most - len(going)):
             going = await self._going()
         await self._let_go(going, idle[:fewer], fewer if obeyed else len(going) + min(len(idle), fewer))
 
@@ -95,7 +91,7 @@ class Change:
             return
         pods = [*(each.pod for each in going), *(each.name for each in idle)]
         await self._price(pods, DEAREST)
-        log.info("workers_let_go", pool=self.fleet.pool, namespace=self.place.namespace, pods=pods, fewer=fewer)
+        log.info("workers_let_go", pool=self.fleet.pool, namespace=self.fleet.place.namespace, pods=pods, fewer=fewer)
         self.acts.let_go |= {each.worker_id: time.monotonic() for each in going}
         if not await self.ask(self.seen.wanted - fewer):
             for each in going:
@@ -121,7 +117,7 @@ class Change:
 
         None while it is not known, or may be that one of them works: then a busy pod could be the first to go.
         """
-        there = [pod for pod in self.scene.yard.of_pool(*self.place) if not (pod.leaving or pod.over)]
+        there = [pod for pod in self.scene.yard.of_pool(*self.fleet.place) if not (pod.leaving or pod.over)]
         unready = {pod.uid: pod for pod in there if not pod.ready}
         if len(unready) != self.seen.replicas - self.seen.ready or (unready and len(there) != self.seen.replicas):
             return None
@@ -134,7 +130,7 @@ class Change:
         for worker_id, since in list(self.acts.let_go.items()):
             if moment - since > FORGOTTEN:  # its ReplicaSet took another pod, which was not ready
                 del self.acts.let_go[worker_id]
-        found: list[Marked] = await self.scene.database.run(marked, *self.place)
+        found: list[Marked] = await self.scene.database.run(marked, *self.fleet.place)
         return [each for each in found if each.worker_id not in self.acts.let_go and self._stays(each)]
 
     def _stays(self, worker: Marked) -> bool:
@@ -150,4 +146,4 @@ class Change:
 
     async def _price(self, pods: Iterable[str], cost: str | None) -> None:
         for pod in pods:
-            await self.scales.cost(Name(self.place.namespace, pod), cost)
+            await self.scales.cost(Name(self.fleet.place.namespace, pod), cost)

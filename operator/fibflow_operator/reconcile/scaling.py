@@ -125,7 +125,7 @@ async def _bring(change: Change, replicas: int, sight: Sight | None, obeyed: boo
     if sight is None:
         if obeyed and fewer:
             await change.ask(replicas)
-    elif fewer > 0 or change.place in sight.marked:
+    elif fewer > 0 or change.fleet.place in sight.marked:
         await change.down(max(fewer, 0), obeyed)
     if sight is not None and fewer < 0:
         await change.ask(replicas)
