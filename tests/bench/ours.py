@@ -68,7 +68,7 @@ def drain(url: str, n: int, slots: int, metrics: str = "counted") -> float:
     `metrics`: they are always `counted`, unless `none` are; `scraped` are these, and those of the process, every second.
     """
     if metrics == "none":
-        for verb in ("claimed", "ended"):
+        for verb in ("claimed", "completed", "ended"):
             setattr(Tallies, verb, _untold)
     left = n
 
