@@ -10,14 +10,9 @@ import sqlalchemy as sa
 
 from fibflow.store import tables
 from fibflow.store.database import Database, Session, write
+from fibflow.store.migrate import migrate
 from fibflow.store.session import NOW
 
-NOW_FUNCTION = """
-CREATE OR REPLACE FUNCTION fibflow.fibflow_now() RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint
-        + coalesce(nullif(current_setting('fibflow.clock_offset', true), ''), '0')::bigint
-$$
-"""
 FINAL = {"completed", "permanently_failed", "cancelled"}
 
 
@@ -125,10 +120,7 @@ def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
     """An empty database with the tables, of either kind."""
     url = "sqlite://" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     database = Database(url)
-    with database.engine.begin() as connection:
-        if database.postgresql:
-            connection.execute(sa.text("CREATE SCHEMA IF NOT EXISTS fibflow"))
-            connection.execute(sa.text(NOW_FUNCTION))
-        tables.metadata.create_all(connection)
+    if not database.postgresql:
+        migrate(database)
     yield Stored(database, database.call(_execute, NOW))
     database.close()

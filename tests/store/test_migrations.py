@@ -21,8 +21,8 @@ from fibflow.store.schema import check_schema, newest
 from fibflow.store.tables import SCHEMA, metadata, schema_version
 
 CONSTRAINTS = """
-SELECT c.conrelid::regclass::text, c.conname, pg_get_constraintdef(c.oid)
-FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace WHERE n.nspname = 'fibflow' ORDER BY 1, 2
+SELECT c.conrelid::regclass::text, c.contypid::regtype::text, c.conname, pg_get_constraintdef(c.oid)
+FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace WHERE n.nspname = 'fibflow' ORDER BY 1, 2, 3
 """
 INDEXES = """
 SELECT i.indrelid::regclass::text, pg_get_indexdef(i.indexrelid)
@@ -30,7 +30,7 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n
 WHERE n.nspname = 'fibflow' ORDER BY 1, 2
 """
 COLUMNS = """
-SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default, is_identity
+SELECT table_name, column_name, ordinal_position, data_type, domain_name, is_nullable, column_default, is_identity
 FROM information_schema.columns WHERE table_schema = 'fibflow' ORDER BY 1, 2
 """
 SETTINGS = "SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'fibflow'::regnamespace ORDER BY 1"

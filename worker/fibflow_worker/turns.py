@@ -15,6 +15,7 @@ have claimed: `uncertain` asks maintenance to look (maintenance.py).
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -224,9 +225,10 @@ class Turns:
         """Start what was claimed, unless the worker was lost meanwhile: then others have it."""
         if turn.claimed and self.lease.holds(turn.worker_id):
             self.lanes.mark(turn.claimed)
-            log.debug("task_claimed", worker_id=turn.worker_id, tasks=[task.id for task in turn.claimed])
             for task in turn.claimed:
                 self.start(task)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("task_claimed", worker_id=turn.worker_id, tasks=[task.id for task in turn.claimed])
 
     def _leave(self, turn: Turn) -> None:
         """Give back what was reserved, and what was not settled, unless the worker was lost meanwhile."""

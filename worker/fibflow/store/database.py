@@ -212,7 +212,7 @@ class Database:
                 committing = mode is Mode.STATEMENT
                 if mode is Mode.READ:
                     connection = connection.execution_options(fibflow_read=True)
-                session = self._session(connection)
+                session = self._session(connection, single=self.postgresql and mode is not Mode.WRITE)
                 result = verb(session, *args, **kwargs)
                 committing = mode is not Mode.READ
                 connection.commit()
@@ -221,8 +221,8 @@ class Database:
         session.tell()
         return result
 
-    def _session(self, connection: sa.Connection) -> Session:
-        return Session(connection, self.namespace, self.priority_step, self.wakes)
+    def _session(self, connection: sa.Connection, single: bool) -> Session:
+        return Session(connection, self.namespace, self.priority_step, self.wakes, single=single)
 
     def close(self) -> None:
         """Close the connections that threads use (and SQLite's)."""

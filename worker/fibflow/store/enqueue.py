@@ -5,6 +5,7 @@ What is said of a task is checked here; the statement is insertion.py's. A type 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def _insert(
     found = _execute(session, alike.type, _said(alike, parentage, tickage, trace), payloads)
     if not found:
         raise _no_type(session, alike.type)
-    session.after(log.debug, "task_created", type=alike.type, tasks=len(found), first=found[0])
+    if log.isEnabledFor(logging.DEBUG):
+        session.after(log.debug, "task_created", type=alike.type, tasks=len(found), first=found[0])
     return sorted(found)
 
 

@@ -29,13 +29,17 @@ PRIORITY_STEP = 60 * SECOND
 
 @dataclass(slots=True)
 class Session:
-    """What a verb works on: a connection inside its transaction, and the namespace it speaks for."""
+    """What a verb works on: a connection inside its transaction, and the namespace it speaks for.
+
+    `single`: the connection commits each statement by itself (PostgreSQL), and is in no transaction.
+    """
 
     connection: sa.Connection
     namespace: str = "default"
     priority_step: int = PRIORITY_STEP
     wakes: Wakes = field(default_factory=lambda: Wakes())
     later: list[Callable[[], object]] = field(default_factory=list)
+    single: bool = False
 
     @property
     def postgresql(self) -> bool:
@@ -66,7 +70,7 @@ class Session:
 
         Where a task's latency is made: SQLAlchemy's cache and results took a third of a claim's CPU.
         """
-        if not self.connection.in_transaction():
+        if not (self.single or self.connection.in_transaction()):
             self.connection.begin()
         text, constants = in_words(statement)
         driver, dialect = self.connection.connection, self.connection.dialect

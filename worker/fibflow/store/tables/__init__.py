@@ -1,4 +1,4 @@
-"""The tables, their CHECKs and their indexes: what the database itself refuses, and how each scan is served.
+"""The tables, their bounds, CHECKs and their indexes: what the database itself refuses, and how each scan is served.
 
 `task` holds only what is not final and stays small for ever; a task that ends moves to `task_final`. An attempt's row is
 written when it ends; the open attempt is the hot row itself (worker_id, claimed_at, deadline_at, and `attempt`, which is
@@ -11,7 +11,7 @@ people see: `scheduled` and `ready` are both pending, so that only ready rows ar
 The migrations build exactly this (a test compares them).
 """
 
-from fibflow.store.tables.columns import SCHEMA, metadata
+from fibflow.store.tables.columns import SCHEMA, bound, metadata
 from fibflow.store.tables.declared import cron_task, cron_tick, task_type, worker_pool
 from fibflow.store.tables.programs import fenced_pod, installation, schema_version, worker
 from fibflow.store.tables.tasks import attempt, event, stale_write, task, task_final
@@ -33,3 +33,6 @@ __all__ = [
     "worker",
     "worker_pool",
 ]
+
+for table in metadata.tables.values():
+    bound(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from fibflow.store.tables.columns import Id, Instant, Name, identity, metadata, one_of, option_checks
+from fibflow.store.tables.columns import Id, Instant, Name, identity, metadata, one_of, option_columns
 
 task_type = sa.Table(
     "task_type",
@@ -14,12 +14,7 @@ task_type = sa.Table(
     sa.Column("name", Name, nullable=False),
     sa.Column("source", Name, nullable=False),
     sa.Column("description", sa.Text),
-    sa.Column("timeout", Instant),
-    sa.Column("max_attempts", sa.Integer),
-    sa.Column("backoff", Instant),
-    sa.Column("backoff_factor", sa.Float),
-    sa.Column("max_backoff", Instant),
-    sa.Column("priority", sa.SmallInteger),
+    *option_columns(),
     sa.Column("max_concurrent_tasks", sa.Integer),
     sa.Column("code_options", sa.Text, nullable=False, server_default="{}"),
     sa.Column("resource_options", sa.Text, nullable=False, server_default="{}"),
@@ -36,7 +31,6 @@ task_type = sa.Table(
     sa.CheckConstraint(one_of("deletion_policy", "Retain", "Drain", "Cancel"), name="deletion_policy"),
     sa.CheckConstraint("resource IS NULL OR deletion_policy IS NOT NULL", name="a_resource_says_how_it_goes"),
     sa.CheckConstraint("max_concurrent_tasks > 0", name="max_concurrent_tasks"),
-    *option_checks(),
     sqlite_autoincrement=True,
 )
 
@@ -51,12 +45,7 @@ cron_task = sa.Table(
     sa.Column("schedule", sa.Text, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("tag", sa.Text),
-    sa.Column("timeout", Instant),
-    sa.Column("max_attempts", sa.Integer),
-    sa.Column("backoff", Instant),
-    sa.Column("backoff_factor", sa.Float),
-    sa.Column("max_backoff", Instant),
-    sa.Column("priority", sa.SmallInteger),
+    *option_columns(),
     sa.Column("missed_run_policy", Name, nullable=False),
     sa.Column("concurrency_policy", Name, nullable=False),
     sa.Column("pause_on_failure", sa.Boolean, nullable=False),
@@ -71,7 +60,6 @@ cron_task = sa.Table(
     sa.CheckConstraint("paused OR paused_reason IS NULL", name="paused_for_a_reason"),
     sa.CheckConstraint(one_of("missed_run_policy", "Skip", "RunLatest"), name="missed_run_policy"),
     sa.CheckConstraint(one_of("concurrency_policy", "Allow", "Forbid"), name="concurrency_policy"),
-    *option_checks(),
     sqlite_autoincrement=True,
 )
 sa.Index(
