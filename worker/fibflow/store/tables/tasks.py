@@ -89,18 +89,17 @@ task = sa.Table(
     sa.Column("claimed_at", Instant),
     sa.Column("deadline_at", Instant),
     sa.Column("trace", sa.Text),
-    sa.CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_has_a_worker"),
-    sa.CheckConstraint("(state = 'running') = (claimed_at IS NOT NULL)", name="running_was_claimed"),
     sa.CheckConstraint(
-        "(state = 'running') = (deadline_at IS NOT NULL) AND deadline_at > claimed_at", name="running_has_a_deadline"
+        "CASE state WHEN 'running' THEN (attempt > 0 AND worker_id IS NOT NULL AND deadline_at > claimed_at) IS TRUE"
+        " ELSE coalesce(worker_id, claimed_at, deadline_at) IS NULL END",
+        name="running_is_held",
     ),
-    sa.CheckConstraint("state NOT IN ('running', 'suspended') OR attempt > 0", name="running_is_an_attempt"),
+    sa.CheckConstraint(
+        "CASE state WHEN 'suspended' THEN attempt > 0 AND (open_children > 0) = (suspend_reason IS NULL)"
+        " ELSE open_children = 0 AND suspend_reason IS NULL END",
+        name="suspended_waits_for_something",
+    ),
     sa.CheckConstraint("open_children <= children", name="open_children_are_children"),
-    sa.CheckConstraint("open_children = 0 OR (state = 'suspended' AND suspend_reason IS NULL)", name="waits_for_children"),
-    sa.CheckConstraint("suspend_reason IS NULL OR state = 'suspended'", name="suspend_reason"),
-    sa.CheckConstraint(
-        "state <> 'suspended' OR open_children > 0 OR suspend_reason IS NOT NULL", name="suspended_waits_for_something"
-    ),
     *task_checks(),
     sqlite_autoincrement=True,
     postgresql_with={

@@ -169,21 +169,16 @@ def _task() -> None:
         _bounded("open_children", "natural", server_default="0", nullable=False),
         sa.Column("claimed_at", INSTANT),
         sa.Column("deadline_at", INSTANT),
-        sa.CheckConstraint("(state = 'running') = (claimed_at IS NOT NULL)", name=op.f("task_running_was_claimed")),
         sa.CheckConstraint(
-            "(state = 'running') = (deadline_at IS NOT NULL) AND deadline_at > claimed_at",
-            name=op.f("task_running_has_a_deadline"),
+            "CASE state WHEN 'running' THEN (attempt > 0 AND worker_id IS NOT NULL AND deadline_at > claimed_at) IS TRUE"
+            " ELSE coalesce(worker_id, claimed_at, deadline_at) IS NULL END",
+            name=op.f("task_running_is_held"),
         ),
-        sa.CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name=op.f("task_running_has_a_worker")),
         sa.CheckConstraint(
-            "open_children = 0 OR (state = 'suspended' AND suspend_reason IS NULL)", name=op.f("task_waits_for_children")
-        ),
-        sa.CheckConstraint("state NOT IN ('running', 'suspended') OR attempt > 0", name=op.f("task_running_is_an_attempt")),
-        sa.CheckConstraint(
-            "state <> 'suspended' OR open_children > 0 OR suspend_reason IS NOT NULL",
+            "CASE state WHEN 'suspended' THEN attempt > 0 AND (open_children > 0) = (suspend_reason IS NULL)"
+            " ELSE open_children = 0 AND suspend_reason IS NULL END",
             name=op.f("task_suspended_waits_for_something"),
         ),
-        sa.CheckConstraint("suspend_reason IS NULL OR state = 'suspended'", name=op.f("task_suspend_reason")),
         *_checks_of_a_task("task"),
         sa.CheckConstraint("open_children <= children", name=op.f("task_open_children_are_children")),
         sa.PrimaryKeyConstraint("id", name=op.f("task_pkey")),
