@@ -1,6 +1,5 @@
 """A row of the table: two figures, their ratio, and what is asked of it. Written as JSON and shown by rich."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+import measured
 from bench.targets import TARGETS, Target
 
 LOOPS = "Event loops: ours asyncio's own, as the worker program has it; pgqueuer and the bare drain uvloop."
@@ -55,8 +55,7 @@ def row(id: str, ours: float | None, peer: float | None, **detail: Any) -> Row:
 
 
 def write(rows: list[Row], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([row.json() for row in rows], indent=1) + "\n")
+    measured.keep((row.json() for row in rows), path)
 
 
 def show(rows: list[Row], console: Console) -> None:

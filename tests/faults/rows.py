@@ -1,6 +1,5 @@
 """A row of the table: what happened to tasks in one kind of fault, and whether it was what is promised."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+import measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,7 @@ class Row:
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([row.json() for row in rows], indent=1) + "\n")
+    measured.keep((row.json() for row in rows), path)
 
 
 COUNTS = ("lost", "twice", "stale_tried", "stale_refused", "kills", "recoveries")
