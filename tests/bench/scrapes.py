@@ -35,8 +35,9 @@ def of_a_worker(types: int) -> dict[str, float]:
 
     def work() -> None:
         for number in range(types):
-            tallies.claimed(f"type-{number}", 0.01)
-            for outcome in Outcome:
+            tallies.claimed([(f"type-{number}", 0.01)])
+            tallies.completed([(f"type-{number}", 0.1)])
+            for outcome in set(Outcome) - {Outcome.COMPLETED}:
                 tallies.ended(f"type-{number}", outcome, 0.1, again=True, for_good=False)
 
     return _timed(work)

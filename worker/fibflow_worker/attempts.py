@@ -34,7 +34,6 @@ from fibflow_worker.execution import Attempt, Places, Result, execute, failed, i
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.processes import Processes
 from fibflow_worker.slots import Slots
-from fibflow_worker.tallies import Tallies
 
 log = logger(__name__)
 
@@ -42,8 +41,8 @@ log = logger(__name__)
 class Attempts:
     """What one worker runs. `moved` is called when an attempt has left its slot; `idle` is set when the last one did."""
 
-    def __init__(self, database: Database, slots: Slots, lanes: Lanes, moved: Callable[[], None], tallies: Tallies) -> None:
-        self.database, self.slots, self.lanes, self.moved, self.tallies = database, slots, lanes, moved, tallies
+    def __init__(self, database: Database, slots: Slots, lanes: Lanes, moved: Callable[[], None]) -> None:
+        self.database, self.slots, self.lanes, self.moved = database, slots, lanes, moved
         self.deadlines = Deadlines(slots.running.values, self._time_out)
         self.idle = asyncio.Event()
         threads = ThreadPoolExecutor(slots.size, thread_name_prefix="handler")
@@ -66,7 +65,6 @@ class Attempts:
         attempt = Attempt((task.id, task.attempt), self._worker_id, task.type_id, handler, context, task, deadline)
         attempt.traced = self._traced(task, context.name)
         self.slots.fill(attempt)
-        self.tallies.claimed(context.name, (task.claimed_at - task.run_at) / SECOND)
         if handler is UNSERVED:
             self._end(attempt, interrupted(attempt, "released: its handler was removed"))
             return

@@ -56,7 +56,7 @@ class Worker:
         self.tallies = Tallies(app.handlers)
         self.observed = Observed(self, self._slots)
         self._lanes = Lanes(app, own, self._slots, self.settings.pool, self.settings.type)
-        self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock(), self.tallies)
+        self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock())
         self._turns = Turns(own, self._slots, self._lanes, self, self._attempts.start, self.tallies)
         self._tenure = Tenure(own, self.settings, self._attempts, self._turns, self._handlers)
         self._maintenance = Maintenance(own, self.settings, self._slots, self._lanes, self._turns, self, self._attempts.stop)

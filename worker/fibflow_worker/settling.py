@@ -133,26 +133,30 @@ class Settling:
         for refusal in stale:
             log.info(EventType.STALE_WRITE_REJECTED, reason=str(refusal))
         lost = {(refusal.task_id, refusal.fence) for refusal in stale}
+        settled = [result for result in batch if result.ending.key not in lost] if lost else batch
+        self.tallies.completed([(each.attempt.context.name, each.seconds) for each in settled if _completed(each)])
+        for result in settled:
+            if not _completed(result):
+                self._count(result)
         everything = log.isEnabledFor(logging.DEBUG)
         for result in batch:
-            if result.ending.key not in lost:
-                self._count(result)
-            if everything or result.ending.outcome is not Outcome.COMPLETED:
+            if everything or not _completed(result):
                 _tell_of(result)
 
     def _count(self, result: Result) -> None:
-        ending, name = result.ending, result.attempt.context.name
-        if ending.outcome is Outcome.COMPLETED:
-            self.tallies.completed(name, result.seconds)
-            return
+        ending = result.ending
         failed = ending.outcome in FAILED
         self.tallies.ended(
-            name,
+            result.attempt.context.name,
             ending.outcome,
             result.seconds,
             again=failed and ending.next.status is Status.PENDING,
             for_good=ending.next.status is Status.PERMANENTLY_FAILED,
         )
+
+
+def _completed(result: Result) -> bool:
+    return result.ending.outcome is Outcome.COMPLETED
 
 
 FAILED = frozenset({Outcome.FAILED, Outcome.TIMEOUT})

@@ -6,8 +6,8 @@ place and is counted anew from then on, and the other one's series ends. What wa
 no counter ever falls. The types that are known from the start, and every outcome, are told as 0 before anything happens: a
 series that begins with its first event shows no increase, and the first failure would go unseen.
 
-The event loop counts and a scrape reads in another thread, hence the lock. prometheus_client's own metrics would do the
-same at several times the cost, for each label of each attempt.
+The event loop counts, a turn's claims and completions at once, and a scrape reads in another thread, hence the lock.
+prometheus_client's own metrics would do the same at several times the cost, for each label of each attempt.
 """
 
 from __future__ import annotations
@@ -77,21 +77,25 @@ class Tallies(Collector):
         self._others: Counter[str] = Counter()
         self._pickup = Spread(PICKUPS)
 
-    def claimed(self, name: str, waited: float) -> None:
-        """A task was claimed so many seconds after it was due."""
+    def claimed(self, claims: Iterable[tuple[str, float]]) -> None:
+        """Tasks were claimed: of each its type, and how many seconds after it was due."""
         with self._lock:
-            tally = self._own.get(name) or self._of(name)
-            if tally is self._other:
-                self._others[name] += 1
-            tally.claims += 1
-            self._pickup.add(waited if waited > 0.0 else 0.0)
+            own, waits = self._own, self._pickup.add
+            for name, waited in claims:
+                tally = own.get(name) or self._of(name)
+                if tally is self._other:
+                    self._others[name] += 1
+                tally.claims += 1
+                waits(waited if waited > 0.0 else 0.0)
 
-    def completed(self, name: str, seconds: float) -> None:
-        """An attempt completed, as most do: a number of its own, for to count by an outcome took a third of the time."""
+    def completed(self, ends: Iterable[tuple[str, float]]) -> None:
+        """Attempts completed, as most do: of each its type, and how many seconds it took."""
         with self._lock:
-            tally = self._own.get(name) or self._of(name)
-            tally.completed += 1
-            tally.duration.add(seconds)
+            own = self._own
+            for name, seconds in ends:
+                tally = own.get(name) or self._of(name)
+                tally.completed += 1
+                tally.duration.add(seconds)
 
     def ended(self, name: str, outcome: Outcome, seconds: float, *, again: bool, for_good: bool) -> None:
         """An attempt ended otherwise; whether it is followed by another, whether its task failed for good."""

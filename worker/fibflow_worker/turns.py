@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from fibflow.errors import DatabaseError, OutcomeUnknown
 from fibflow.logs import logger
 from fibflow.metrics import histogram
+from fibflow.model import SECOND
 from fibflow.store.claim import Claimed, Lane
 from fibflow.store.database import Database
 from fibflow.store.notices import WAKE_INTERVAL
@@ -102,6 +103,7 @@ class Turns:
         self.database, self.slots, self.lanes, self.lease, self.start = database, slots, lanes, lease, start
         self.uncertain = False
         self.under_way = 0
+        self.tallies = tallies
         self._settling = Settling(database, tallies)
         self._claiming = False
         self._backlog = False
@@ -227,8 +229,14 @@ class Turns:
             self.lanes.mark(turn.claimed)
             for task in turn.claimed:
                 self.start(task)
+            self.tallies.claimed(self._pickups(turn.claimed))
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("task_claimed", worker_id=turn.worker_id, tasks=[task.id for task in turn.claimed])
+
+    def _pickups(self, claimed: Sequence[Claimed]) -> list[tuple[str, float]]:
+        """The type of each, and the seconds from when it was due to its claim."""
+        names = self.lanes.names
+        return [(names.get(task.type_id, "unserved"), (task.claimed_at - task.run_at) / SECOND) for task in claimed]
 
     def _leave(self, turn: Turn) -> None:
         """Give back what was reserved, and what was not settled, unless the worker was lost meanwhile."""
