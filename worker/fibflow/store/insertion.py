@@ -40,9 +40,12 @@ def of_one(postgresql: bool, said: Said) -> Any:
 
 @lru_cache(SHAPES)
 def of_many(postgresql: bool, said: Said) -> Any:
-    """INSERT … SELECT of tasks that are alike, in the order given; the workers are told once."""
+    """INSERT … SELECT of tasks that are alike, in the order given; the workers are told once.
+
+    The clock is asked once, too: for every row it was a seventh of the cost.
+    """
     given = rows(postgresql, "p", {"payload": sa.Text()})
-    kind, moment = _type().cte("type"), _moment(said).cte("moment")
+    kind, moment = _type().cte("type"), _moment(said).cte("moment").prefix_with("MATERIALIZED")
     columns = _columns(kind, moment, given.c.payload, said)
     everything = given.join(kind, sa.true()).join(moment, sa.true())
     added = _added(columns, sa.select(*columns.values()).select_from(everything).order_by(given.c.ord))
