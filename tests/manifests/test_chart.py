@@ -149,9 +149,18 @@ def test_an_operator_of_some_namespaces_has_rights_in_these_only():
     assert bound == {"one", "two", "there"}
 
 
-def _written(rendered, role):
+def _may(verb, rendered, role):
     rules = one(rendered, "ClusterRole", f"there-my-fibflow-{role}")["rules"]
-    return {name for rule in rules for name in rule["resources"] if "create" in rule["verbs"]}
+    return {name for rule in rules for name in rule["resources"] if verb in rule["verbs"]}
+
+
+def _written(rendered, role):
+    return _may("create", rendered, role)
+
+
+def test_who_may_view_reads_all_that_the_aggregated_roles_let_others_write():
+    rendered = render(EXISTING)
+    assert _may("get", rendered, "view") == set().union(*(_written(rendered, role) for role in ("edit", "admin")))
 
 
 def test_who_may_edit_writes_no_pool_and_task_types_only_where_a_policy_guards_their_worker():
