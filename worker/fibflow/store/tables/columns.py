@@ -30,16 +30,13 @@ def identity() -> sa.Column[int]:
     return sa.Column("id", Id, sa.Identity(always=False), primary_key=True)
 
 
-OUTCOMES = ("completed", "failed", "timeout", "interrupted", "suspended", "cancelled")
-
-
 def one_of(column: str, *values: str) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """A kind of value within bounds: `check` is a condition on VALUE. Without a value it is as good as any."""
+    """A kind of value within bounds: `check` is a condition on VALUE, which NULL never breaks."""
 
     name: str
     kind: sa.types.TypeEngine[Any]
@@ -47,12 +44,14 @@ class Bounded:
 
     @cached_property
     def type(self) -> sa.types.TypeEngine[Any]:
+        """On PostgreSQL a domain, which is created before the tables."""
         domain = DOMAIN(self.name, self.kind, constraint_name=self.name, check=self.check, create_type=False, schema=SCHEMA)
         create = CreateDomainType(domain).execute_if(dialect="postgresql")
         sa.event.listen(metadata, "before_create", create)
         return self.kind.with_variant(domain, "postgresql")
 
     def column(self, name: str, **options: Any) -> sa.Column[Any]:
+        """A column of this kind; its CHECK, for where there are no domains, waits for `bound`."""
         check = sa.CheckConstraint(self.check.replace("VALUE", name), name=name).ddl_if(dialect="sqlite")
         return sa.Column(name, self.type, info={"bounded": self, "check": check}, **options)
 
@@ -71,19 +70,20 @@ Backoff = Bounded("backoff", sa.BigInteger(), "VALUE >= 0")
 Factor = Bounded("backoff_factor", sa.Float(), "VALUE >= 1")
 Count = Bounded("natural", sa.Integer(), "VALUE >= 0")
 Percent = Bounded("percent", sa.SmallInteger(), "VALUE BETWEEN 0 AND 100")
-Outcome = Bounded("outcome", sa.Text(), one_of("VALUE", *OUTCOMES))
+Outcome = Bounded(
+    "outcome", sa.Text(), one_of("VALUE", "completed", "failed", "timeout", "interrupted", "suspended", "cancelled")
+)
 
 
-def option_columns(*, priority: bool = True) -> list[sa.Column[Any]]:
-    """Options, wherever a row has them; with the `priority`, which a task always has, or without."""
-    columns = [
+def option_columns() -> list[sa.Column[Any]]:
+    """Options, wherever a row has them; its priority aside, which a task always has."""
+    return [
         Timeout.column("timeout"),
         Attempts.column("max_attempts"),
         Backoff.column("backoff"),
         Factor.column("backoff_factor"),
         Backoff.column("max_backoff"),
     ]
-    return [*columns, Priority.column("priority")] if priority else columns
 
 
 def partial_index(name: str, *columns: sa.Column[object], where: str) -> sa.Index:

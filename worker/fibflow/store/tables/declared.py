@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from fibflow.store.tables.columns import Id, Instant, Name, identity, metadata, one_of, option_columns
+from fibflow.store.tables.columns import Id, Instant, Name, Priority, identity, metadata, one_of, option_columns
 
 task_type = sa.Table(
     "task_type",
@@ -15,6 +15,7 @@ task_type = sa.Table(
     sa.Column("source", Name, nullable=False),
     sa.Column("description", sa.Text),
     *option_columns(),
+    Priority.column("priority"),
     sa.Column("max_concurrent_tasks", sa.Integer),
     sa.Column("code_options", sa.Text, nullable=False, server_default="{}"),
     sa.Column("resource_options", sa.Text, nullable=False, server_default="{}"),
@@ -46,6 +47,7 @@ cron_task = sa.Table(
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("tag", sa.Text),
     *option_columns(),
+    Priority.column("priority"),
     sa.Column("missed_run_policy", Name, nullable=False),
     sa.Column("concurrency_policy", Name, nullable=False),
     sa.Column("pause_on_failure", sa.Boolean, nullable=False),

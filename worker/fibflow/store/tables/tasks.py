@@ -42,7 +42,7 @@ def task_columns() -> list[sa.Column[object]]:
         sa.Column("error", sa.Text),
         sa.Column("context", sa.LargeBinary),
         sa.Column("tag", sa.Text),
-        *option_columns(priority=False),
+        *option_columns(),
         sa.Column("parent_id", Id),
         sa.Column("root_id", Id),
         sa.Column("generation", sa.Integer),
