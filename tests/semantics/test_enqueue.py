@@ -1,5 +1,6 @@
 """Enqueue: what a new task is, what it takes from its type, and what is refused."""
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -98,6 +99,7 @@ BAD = {
     "a lone surrogate": {"x": "\ud800"},
     "a key that is no text": {1: 2},
     "too long": "x" * MAX_JSON,
+    "too deep": json.loads("[" * 255 + "]" * 255),
 }
 
 
@@ -119,7 +121,7 @@ def test_an_unknown_type_or_a_bad_payload_stores_nothing(hand):
             hand.client.enqueue_many([not_one])
     assert hand.client.tasks().total == 0
 
-    for payload in (GOOD, [1, 2], "text", 0, False, "x" * (MAX_JSON - 2)):
+    for payload in (GOOD, [1, 2], "text", 0, False, None, "x" * (MAX_JSON - 2)):
         assert hand.client.get(hand.client.enqueue("work", payload)).payload == payload, "any JSON value, as it is"
 
 

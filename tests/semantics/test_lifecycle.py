@@ -114,8 +114,8 @@ def test_an_unknown_task_is_told_by_every_verb(hand):
     verbs = ("get", "pause", "resume", "cancel", "redrive", "events", "attempts", "audit", "children")
     workflow = ("workflow_events", "workflow_attempts", "workflow_audit", "workflow_summary")
     for verb in (*verbs, *workflow):
-        for asked, missing in ((client, 999), (elsewhere, task_id)):
-            with pytest.raises(NotFound, match=f"there is no task {missing}"):
+        for asked, missing, namespace in ((client, 999, "default"), (elsewhere, task_id, "elsewhere")):
+            with pytest.raises(NotFound, match=f"there is no task {missing} in namespace '{namespace}'; see `fibflow list`"):
                 getattr(asked, verb)(missing)
     elsewhere.close()
     assert client.get(task_id).status is Status.COMPLETED
@@ -196,6 +196,24 @@ def test_resuming_a_paused_task_starts_it_afresh(hand):
     assert (task.context, task.result) == (None, None)
     assert hand.again(row.id).attempt == 4, "it is due at once"
 
+
+def test_a_resumed_task_shows_its_last_error_until_it_completes_and_a_redriven_one_none(hand):
+    resumed = hand.take(max_attempts=5)
+    hand.fail(resumed, "no disk")
+    hand.client.pause(resumed.id)
+    hand.client.resume(resumed.id)
+    assert hand.client.get(resumed.id).error == "no disk"
+    hand.complete(hand.again(resumed.id))
+    assert hand.client.get(resumed.id).error is None
+
+    redriven = hand.take(max_attempts=1)
+    hand.fail(redriven, "no disk")
+    assert hand.client.get(redriven.id).error == "no disk"
+    hand.client.redrive(redriven.id)
+    assert hand.client.get(redriven.id).error is None
+
+
+def test_a_task_that_is_resumed_is_due_no_sooner_than_it_was(hand):
     reminder = hand.client.enqueue("work", delay=60)
     due = hand.client.get(reminder).run_at
     hand.client.pause(reminder)

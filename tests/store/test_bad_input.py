@@ -56,7 +56,7 @@ TASKS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a NUL in a key": ({"payload": {"a\0": 1}}, "payload", "remove it"),
     "a NUL in a dataclass": ({"payload": Measure("\0")}, "payload", "remove it"),  # type: ignore[arg-type]
     "half a surrogate pair": ({"payload": {"a": "\ud800"}}, "payload", "is not JSON"),
-    "what is nested too deep": ({"payload": DEEP}, "payload", "is not JSON"),
+    "what is nested too deep": ({"payload": DEEP}, "payload", "is nested deeper than 254 levels"),
     "a payload above its bound": ({"payload": "x" * (1 << 20)}, "payload", "store it elsewhere and pass a reference"),
     "a negative delay": ({"delay": -1}, "delay", "is not between 0 and"),
     "a delay that is no number": ({"delay": "5"}, "delay", "is not a number"),

@@ -13,14 +13,13 @@ from fibflow.model import ConcurrencyPolicy, MissedRunPolicy, Options
 from fibflow.store import deciding
 from fibflow.store.cron import (
     CronDeclaration,
-    crons,
     delete_cron,
     pause_after_failure,
     pause_cron,
     put_cron,
     resume_cron,
-    ticks,
 )
+from fibflow.store.cron_reading import crons, ticks
 from fibflow.store.database import Database, Session, write
 from fibflow.store.deciding import decide_ticks
 from fibflow.store.tables import cron_task, task, task_type

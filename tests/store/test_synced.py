@@ -9,7 +9,8 @@ from fibflow.client import Client
 from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
 from fibflow.model import NewTask, Options, own_pool
 from fibflow.store import claim, leases
-from fibflow.store.cron import CronDeclaration, crons, pause_cron, ticks
+from fibflow.store.cron import CronDeclaration, pause_cron
+from fibflow.store.cron_reading import crons, ticks
 from fibflow.store.deciding import decide_ticks
 from fibflow.store.figures import TypeFigures, of_resources, queues
 from fibflow.store.installation import take_lead

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from fibflow import Client
 from fibflow.metrics import STALE_WRITES
-from fibflow.store import control, cron, deciding
+from fibflow.store import control, cron, cron_reading, deciding
 from fibflow.store.clock import from_datetime
 from fibflow.store.database import Database, write
 from fibflow.store.repeats import Transient
@@ -98,7 +98,7 @@ def test_a_cron_task_that_is_undone_tells_of_no_task(database, caplog):
     caplog.set_level(logging.DEBUG, "fibflow")
     Client(database).declare_types([Declaration("work")])
     database.call(cron.put_cron, cron.CronDeclaration("hourly", "work", "0 * * * *"))
-    (hourly,) = database.call(cron.crons)
+    (hourly,) = database.call(cron_reading.crons)
     database.call(_occupy, hourly.id, from_datetime(hourly.next_at))
     move_clock(database, 3601)
     assert database.call(deciding.decide_ticks) == 1
@@ -108,7 +108,7 @@ def test_a_cron_task_that_is_undone_tells_of_no_task(database, caplog):
 def test_that_a_cron_task_was_not_decided_is_told_when_that_is_committed(database, caplog):
     Client(database).declare_types([Declaration("work")])
     database.call(cron.put_cron, cron.CronDeclaration("hourly", "work", "0 * * * *"))
-    (hourly,) = database.call(cron.crons)
+    (hourly,) = database.call(cron_reading.crons)
     database.call(_occupy, hourly.id, from_datetime(hourly.next_at))
     move_clock(database, 3601)
     with pytest.raises(RuntimeError, match="on purpose"):

@@ -92,7 +92,7 @@ def test_bad_input_has_exit_code_two_and_one_message(arguments, capsys):
     ("error", "code"),
     [
         (InvalidInput("a", 1, "is wrong"), 2),
-        (NotFound("task", 1), 2),
+        (NotFound("task", 1, "default"), 2),
         (IllegalTransition("pause", "completed", "paused"), 2),
         (DatabaseUnavailable("gone\x1b[31m"), 2),
         (SchemaMismatch("not migrated: run `fibflow migrate`"), 2),

@@ -22,11 +22,33 @@ IN_THE_DATABASE = {
     "negative attempts": (["enqueue", "resize", "--max-attempts", "-1"], "max_attempts: -1", "not between 1 and"),
     "a negative age": (["prune", "--age", "-1"], "age: -1", "not between 0.001 and"),
     "a negative limit": (["list", "--limit", "-1"], "'--limit': -1", "not in the range"),
+    "an endless wait": (["migrate", "--wait", "inf"], "wait: inf", "is not a number between 0 and"),
+    "a wait that is no number": (["migrate", "--wait", "nan"], "wait: nan", "is not a number between 0 and"),
+    "a negative wait": (["migrate", "--wait", "-1"], "wait: -1", "is not between 0 and"),
+    "an empty installation": (["migrate", "--installation", ""], "installation: ''", "give it a value"),
     "a namespace that is no text": (["list", "--namespace", b"\xff"], "namespace: ", r"'\udcff'", "remove it"),
     "an empty namespace": (["list", "--namespace", ""], "namespace: ''", "give it a value"),
     "a cron task's name that is no text": (["cron", "pause", b"\xff"], "name: ", r"'\udcff'", "remove it"),
     "a type's name that is no text": (["pause-type", b"\xff"], "type: ", r"'\udcff'", "remove it"),
-    "a task that is not there": (["show", "7"], "there is no task 7"),
+    "a number beyond 64 bits": (
+        ["enqueue", "resize", '{"a": 12345678901234567890123}'],
+        "payload: {'a': 123",
+        "exceeds 64-bit",
+    ),
+    "a payload that is too deep": (
+        ["enqueue", "resize", "[" * 9000 + "]" * 9000],
+        "payload: '[[[",
+        "nested",
+        "make it flatter",
+    ),
+    "a task that is not there": (["show", "7"], "no task 7 in namespace 'default'; see `fibflow list`", "--namespace"),
+    "a type that is not there": (["pause-type", "resiz"], "no task type resiz in namespace 'default'; see `fibflow types`"),
+    "a cron task that is not there": (["cron", "pause", "a"], "no cron task a in namespace 'default'; see `fibflow cron list`"),
+    "a task that cannot go on": (
+        ["resume", "1"],
+        "pending does not become pending; resume takes one that is paused or suspended",
+    ),
+    "an id that is no number": (["show", "abc"], "'ID': 'abc' is not a valid whole number"),
 }
 
 

@@ -19,6 +19,7 @@ from fibflow import cli_output as output
 from fibflow.cli_cron import cron
 from fibflow.cli_program import Place, connected, did, located, reading, run
 from fibflow.cli_tasks import tasks
+from fibflow.encoding import LONGEST_DURATION, number, optional_text
 from fibflow.logs import LEVELS, configure
 from fibflow.model import FINAL, Status
 
@@ -76,7 +77,7 @@ def worker(place: Place, arguments: tuple[str, ...]) -> None:
 
 
 @commands.command()
-@click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for a database that does not answer yet.")
+@click.option("--wait", type=float, default=0.0, help="Seconds to wait for a database that does not answer yet.")
 @click.option("--installation", metavar="ID", help="Refuse a database that serves another installation.")
 @click.option(
     "--checking", metavar="URL", envvar="FIBFLOW_CHECKING", help="Check afterwards that this role may use the tables."
@@ -89,6 +90,8 @@ def migrate(place: Place, wait: float, installation: str | None, checking: str |
     from fibflow.store.rights import check_rights
     from fibflow.store.sqlite_file import check_place
 
+    number(wait, "wait", 0, LONGEST_DURATION)
+    optional_text(installation, "installation")
     check_place(place.url)
     version = migrate_when_up(place.url, wait, installation)
     if checking is not None:

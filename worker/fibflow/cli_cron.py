@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from fibflow import cli_output as output
-from fibflow.cli_program import Place, connected, did, reading
+from fibflow.cli_program import Place, Whole, connected, did, reading
 from fibflow.schedule import SECOND, Schedule
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,7 +22,7 @@ def cron() -> None:
 
 @cron.command(name="next")
 @click.argument("schedule")
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many instants.")
+@click.option("-n", "count", type=Whole(1, 1000), default=5, show_default=True, help="How many instants.")
 @reading
 @placed
 def following(place: Place, schedule: str, count: int) -> None:

@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import orjson
 
 from fibflow import cli_output as output
-from fibflow.cli_program import Place, connected, did, reading
-from fibflow.errors import InvalidInput
-from fibflow.model import Json, Outcome, Status, Task
+from fibflow.cli_program import Place, Whole, connected, did, reading
+from fibflow.encoding import parse
+from fibflow.model import Outcome, Status, Task
 from fibflow.records import Page
 
 if TYPE_CHECKING:
     from fibflow.client import Client
 
 T = TypeVar("T")
-TASK_ID = click.IntRange(1, (1 << 63) - 1)
+TASK_ID = Whole(1, (1 << 63) - 1)
 LARGEST_PAGE = 10_000
-EXAMPLE = '{"name": "value"}'
 placed = click.make_pass_decorator(Place, ensure=True)
 tasks = click.Group()
 """The commands, for the program to take over."""
@@ -39,7 +37,7 @@ tasks = click.Group()
 @placed
 def enqueue(place: Place, /, task_type: str, payload: str, **options: Any) -> None:
     """Enqueue a task and print its id. The payload is JSON, `-` reads it from stdin."""
-    value = _payload(sys.stdin.buffer.read() if payload == "-" else payload)
+    value = parse(sys.stdin.buffer.read() if payload == "-" else payload, "payload")
     with connected(place) as client:
         task_id = client.enqueue(task_type, value, **options)
     if place.json:
@@ -48,21 +46,14 @@ def enqueue(place: Place, /, task_type: str, payload: str, **options: Any) -> No
         click.echo(task_id)
 
 
-def _payload(text: str | bytes) -> Json:
-    try:
-        return orjson.loads(text)
-    except ValueError as error:
-        raise InvalidInput("payload", text, f"is not JSON ({error}); write it as {EXAMPLE}") from None
-
-
 @tasks.command(name="list")
 @click.option("--type", "type", metavar="TYPE", help="Of this task type.")
 @click.option("--status", type=click.Choice([str(status) for status in Status]), help="With this status.")
 @click.option("--last-outcome", type=click.Choice([str(outcome) for outcome in Outcome]), help="Whose last attempt did.")
 @click.option("--tag", help="With this tag.")
 @click.option("--suspend-reason", help="Suspended for this reason.")
-@click.option("--limit", type=click.IntRange(1, LARGEST_PAGE), default=100, show_default=True)
-@click.option("--offset", type=click.IntRange(0, 1 << 62), default=0, show_default=True)
+@click.option("--limit", type=Whole(1, LARGEST_PAGE), default=100, show_default=True)
+@click.option("--offset", type=Whole(0, 1 << 62), default=0, show_default=True)
 @reading
 @placed
 def list_tasks(place: Place, /, **filters: Any) -> None:
@@ -104,7 +95,7 @@ def _all(fetch: Callable[[int], Page[T]]) -> Iterator[T]:
 
 @tasks.command()
 @click.argument("task_id", metavar="ID", type=TASK_ID)
-@click.option("--limit", type=click.IntRange(1, LARGEST_PAGE), default=1000, show_default=True)
+@click.option("--limit", type=Whole(1, LARGEST_PAGE), default=1000, show_default=True)
 @reading
 @placed
 def tree(place: Place, task_id: int, limit: int) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
+import fibflow.plain_verbs
 import fibflow.store.attempts
 import fibflow.store.audit
 import fibflow.store.control
 import fibflow.store.cron
+import fibflow.store.cron_reading
 import fibflow.store.enqueue
 import fibflow.store.leases
 import fibflow.store.reading
@@ -23,73 +24,11 @@ import fibflow.store.retention
 import fibflow.store.summary
 import fibflow.store.tasktypes
 from fibflow.errors import DatabaseUnavailable
-from fibflow.model import ConcurrencyPolicy, Json, MissedRunPolicy, NewTask, Options, TaskId
-from fibflow.store.database import Database, Session, statement, write
+from fibflow.store.database import Database, Session
 from fibflow.store.opening import Place, opened
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@statement
-def enqueue_task(
-    session: Session,
-    type: str,
-    payload: Json = None,
-    *,
-    delay: float | None = None,
-    run_at: datetime | None = None,
-    priority: int | None = None,
-    tag: str | None = None,
-    timeout: float | None = None,
-    max_attempts: int | None = None,
-    backoff: float | None = None,
-    backoff_factor: float | None = None,
-    max_backoff: float | None = None,
-) -> TaskId:
-    """Store one task of a type; its id. Durations in seconds. Raises InvalidInput, UnknownTaskType."""
-    options = Options(timeout, max_attempts, backoff, backoff_factor, max_backoff, priority)
-    given = {} if payload is None else payload
-    return fibflow.store.enqueue.enqueue(session, NewTask(type, given, tag=tag, delay=delay, run_at=run_at, options=options))
-
-
-@write
-def put_cron(
-    session: Session,
-    name: str,
-    type: str,
-    schedule: str,
-    payload: Json = None,
-    *,
-    missed_run_policy: MissedRunPolicy | str = MissedRunPolicy.RUN_LATEST,
-    concurrency_policy: ConcurrencyPolicy | str = ConcurrencyPolicy.FORBID,
-    pause_on_failure: bool = True,
-    suspended: bool = False,
-    priority: int | None = None,
-    tag: str | None = None,
-    timeout: float | None = None,
-    max_attempts: int | None = None,
-    backoff: float | None = None,
-    backoff_factor: float | None = None,
-    max_backoff: float | None = None,
-) -> int:
-    """Declare a cron task, or change the one of this name; its id. Its tasks get the payload, the tag and the options.
-
-    Durations in seconds. Raises InvalidInput, UnknownTaskType.
-    """
-    declaration = fibflow.store.cron.CronDeclaration(
-        name,
-        type,
-        schedule,
-        {} if payload is None else payload,
-        tag,
-        Options(timeout, max_attempts, backoff, backoff_factor, max_backoff, priority),
-        missed_run_policy,
-        concurrency_policy,
-        pause_on_failure,
-        suspended,
-    )
-    return fibflow.store.cron.put_cron(session, declaration)
 
 
 class Method(Generic[P, R]):
@@ -134,7 +73,7 @@ class Batches(Method[P, B]):
 class Verbs:
     """What both clients can do."""
 
-    enqueue = Method(enqueue_task)
+    enqueue = Method(fibflow.plain_verbs.enqueue)
     enqueue_many = Method(fibflow.store.enqueue.enqueue_many)
     get = Method(fibflow.store.reading.get)
     tasks = Method(fibflow.store.reading.find)
@@ -159,12 +98,12 @@ class Verbs:
     type = Method(fibflow.store.tasktypes.type_named)
     pause_type = Method(fibflow.store.tasktypes.pause_type)
     resume_type = Method(fibflow.store.tasktypes.resume_type)
-    put_cron = Method(put_cron)
+    put_cron = Method(fibflow.plain_verbs.put_cron)
     delete_cron = Method(fibflow.store.cron.delete_cron)
     pause_cron = Method(fibflow.store.cron.pause_cron)
     resume_cron = Method(fibflow.store.cron.resume_cron)
-    crons = Method(fibflow.store.cron.crons)
-    ticks = Method(fibflow.store.cron.ticks)
+    crons = Method(fibflow.store.cron_reading.crons)
+    ticks = Method(fibflow.store.cron_reading.ticks)
     prune = Batches(fibflow.store.retention.prune)
     delete = Batches(fibflow.store.retention.delete)
 

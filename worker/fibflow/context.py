@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
-from fibflow.model import Child, Json, NewTask
+from fibflow.model import NO_PAYLOAD, Child, Json, NewTask, given
 from fibflow.store.clock import EPOCH
 from fibflow.store.notes import Note
 from fibflow.store.record import checkpoint_note, progress_note
@@ -42,7 +42,7 @@ class HandlerTimeout(Exception):
 
 def child(
     type: str,
-    payload: Json = None,
+    payload: Json = NO_PAYLOAD,
     *,
     tag: str | None = None,
     delay: float | None = None,
@@ -50,8 +50,7 @@ def child(
     **options: float | int | None,
 ) -> NewTask:
     """A child to spawn. `options` are those of a task: timeout, max_attempts, backoff, priority …"""
-    given = {} if payload is None else payload
-    return NewTask(type, given, tag=tag, delay=delay, run_at=run_at, options=encoding.named_options(options))
+    return NewTask(type, given(payload), tag=tag, delay=delay, run_at=run_at, options=encoding.named_options(options))
 
 
 @dataclass(slots=True)

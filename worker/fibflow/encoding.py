@@ -24,6 +24,8 @@ from fibflow.model import MAX_ERROR, MAX_JSON, Json, Options
 
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 LONGEST_TEXT = 4096
+DEEPEST = 254
+"""Levels of a JSON value; orjson writes no more."""
 
 
 def encode(value: Json, field: str) -> str:
@@ -31,7 +33,7 @@ def encode(value: Json, field: str) -> str:
     try:
         text = orjson.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(field, value, f"is not JSON ({error}); use dicts with text keys, lists, text, numbers") from None
+        raise InvalidInput(field, value, _not_json(error, "use dicts with text keys, lists, text, numbers")) from None
     if len(text) > MAX_JSON:
         raise InvalidInput(
             field, f"{len(text)} bytes", f"is longer than {MAX_JSON} bytes; store it elsewhere and pass a reference"
@@ -72,6 +74,21 @@ def _texts(value: Json) -> list[str]:
     if isinstance(value, list | tuple):
         return [text for part in value for text in _texts(part)]
     return []
+
+
+def parse(text: str | bytes, field: str) -> Json:
+    """The value of JSON text from a person, whole numbers as they stand. Raises InvalidInput."""
+    try:
+        orjson.loads(text)  # which takes only what JSON has, but rounds what is beyond 64 bits
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(field, text, _not_json(error, 'write it as {"name": "value"}')) from None
+
+
+def _not_json(error: Exception, way_out: str) -> str:
+    if "ecursion" in str(error) or "depth limit" in str(error):
+        return f"is nested deeper than {DEEPEST} levels; make it flatter"
+    return f"is not JSON ({error}); {way_out}"
 
 
 def decode(text: str | None) -> Json:

@@ -73,8 +73,17 @@ class InvalidManifest(InvalidInput):
 class NotFound(FibflowError, LookupError):
     """No such task, task type, cron task or worker."""
 
-    def __init__(self, what: str, name: object) -> None:
-        super().__init__(f"there is no {what} {name}")
+    def __init__(self, what: str, name: object, namespace: str) -> None:
+        way_out = f"see `{LISTED_BY[what]}`, or give the --namespace that has it"
+        super().__init__(f"there is no {what} {one_line(name)} in namespace {shown(namespace)}; {way_out}")
+
+
+LISTED_BY = {
+    "task": "fibflow list",
+    "task type": "fibflow types",
+    "cron task": "fibflow cron list",
+    "active worker": "fibflow workers",
+}
 
 
 class IllegalTransition(FibflowError):

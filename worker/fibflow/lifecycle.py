@@ -81,7 +81,8 @@ def check(verb: Verb, status: Status) -> None:
     """Raise IllegalTransition, naming both statuses, unless the verb may be used on a task of this status."""
     target = TARGET[verb]
     if (status, target) not in TRANSITIONS[verb]:
-        raise IllegalTransition(verb, status, target)
+        usable = " or ".join(sorted(before for before, _ in TRANSITIONS[verb]))
+        raise IllegalTransition(verb, status, target, f"; {verb} takes one that is {usable}")
 
 
 @dataclass(frozen=True, slots=True)

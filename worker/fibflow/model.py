@@ -133,6 +133,15 @@ MAX_ERROR = 64 << 10
 """Bytes of an error; longer ones keep their head and their tail."""
 
 
+NO_PAYLOAD: Json = {}
+"""Stands for a payload that was not given, which is not the payload None, JSON's null."""
+
+
+def given(payload: Json) -> Json:
+    """A payload, or a new empty one for none."""
+    return {} if payload is NO_PAYLOAD else payload
+
+
 @dataclass(frozen=True, slots=True)
 class NewTask:
     """A task to enqueue. `delay` in seconds; `run_at` an aware datetime; one of them at the most.

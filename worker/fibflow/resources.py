@@ -125,7 +125,8 @@ def _left(database: Database, declared: Set[str]) -> tuple[str, ...]:
 
 
 def _delete_crons(database: Database, keep: Set[str]) -> tuple[str, ...]:
-    from fibflow.store.cron import crons, delete_cron
+    from fibflow.store.cron import delete_cron
+    from fibflow.store.cron_reading import crons
 
     gone = tuple(cron.name for cron in database.call(crons) if cron.source == "resource" and cron.name not in keep)
     for name in gone:

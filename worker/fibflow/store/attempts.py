@@ -54,7 +54,7 @@ def scope(session: Session, task_id: int, *, workflow: bool) -> Scope:
     chosen = united(session.namespace, [identity(task_id, field)], ("root_id",), workflow=False)
     row = session.connection.execute(sa.select(chosen)).first()
     if row is None:
-        raise NotFound("task", task_id)
+        raise NotFound("task", task_id, session.namespace)
     if workflow and row.root_id is not None:
         raise InvalidInput("root_id", task_id, f"is no root; the root of its workflow is {row.root_id}")
     return Scope(task_id, workflow)

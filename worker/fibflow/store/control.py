@@ -80,7 +80,7 @@ def redrive(session: Session, task_id: int) -> None:
     row = session.connection.execute(query).mappings().first()
     if row is None:
         _checked(session, task_id, Verb.REDRIVE)
-        raise NotFound("task", task_id)
+        raise NotFound("task", task_id, session.namespace)
     session.after(log.debug, "task_redriven", task_id=task_id, was=row["status"])
     moment = session.now()
     silent = {"progress_text": None, "progress_percent": None, "current_stage_name": None}
@@ -110,7 +110,7 @@ def _checked(session: Session, task_id: int, verb: Verb) -> Row:
     final = session.connection.execute(_named(session, task_final, task_id)).mappings().first()
     if final is not None:
         check(verb, Status(final["status"]))
-    raise NotFound("task", task_id)
+    raise NotFound("task", task_id, session.namespace)
 
 
 def _named(session: Session, table: sa.Table, task_id: int) -> sa.Select[Any]:
@@ -144,4 +144,5 @@ def _refuse_open_children(session: Session, row: Row) -> None:
         query = sa.select(task.c.id).where(task.c.parent_id == row["id"], task.c.generation == row["spawned"])
         ids = session.connection.execute(query.order_by(task.c.id).limit(10)).scalars().all()
         named = ", ".join(map(str, ids))
-        raise IllegalTransition("resume", Status.SUSPENDED, Status.PENDING, f" while its children {named} are open")
+        detail = f" while its children {named} are open; wait for them, or cancel them"
+        raise IllegalTransition("resume", Status.SUSPENDED, Status.PENDING, detail)

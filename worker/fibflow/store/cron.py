@@ -1,7 +1,8 @@
-"""Cron tasks: declared, paused and resumed, and read with their ticks.
+"""Cron tasks: declared, paused and resumed.
 
 `decided_through` never goes back, whatever the clock does or is declared; a deleted row that is declared again is a new
-row, and starts at the database's now. How instants are decided is the story of deciding.py.
+row, and starts at the database's now. How instants are decided is the story of deciding.py, how
+cron tasks and their ticks are read, of cron_reading.py.
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ from fibflow import encoding
 from fibflow.errors import InvalidInput, NotFound, UnknownTaskType
 from fibflow.logs import logger
 from fibflow.model import ConcurrencyPolicy, Json, MissedRunPolicy, Options
-from fibflow.records import CronTask, Page, Tick
 from fibflow.schedule import Schedule
-from fibflow.store.clock import EPOCH, to_datetime
-from fibflow.store.database import Session, read, write
-from fibflow.store.paging import page, paging
+from fibflow.store.cron_reading import named
+from fibflow.store.database import Session, write
 from fibflow.store.pausing import Pausable, set_paused
 from fibflow.store.tables import cron_task, cron_tick, task_type
-from fibflow.store.tasktypes import option_columns, options_of
+from fibflow.store.tasktypes import option_columns
 from fibflow.ticks import SkippedRange, missed
 
 log = logger(__name__)
@@ -68,7 +67,7 @@ def put_cron(session: Session, declaration: CronDeclaration, source: str = "code
             return added
         stored = _locked(session, declaration.name)  # another was faster, and has committed
     if stored is None:
-        raise NotFound("cron task", declaration.name)
+        raise NotFound("cron task", declaration.name, session.namespace)
     if source == "resource" or stored["source"] == "code":
         update_cron(session, stored, wanted)
     return int(stored["id"])
@@ -110,13 +109,8 @@ def _type_id(session: Session, name: str) -> int:
     return int(found)
 
 
-def _named(session: Session, name: str) -> sa.ColumnElement[bool]:
-    encoding.text(name, "name", longest=253)
-    return sa.and_(cron_task.c.namespace == session.namespace, cron_task.c.name == name)
-
-
 def _locked(session: Session, name: str) -> Row | None:
-    query = sa.select(cron_task).where(_named(session, name)).with_for_update()
+    query = sa.select(cron_task).where(named(session, name)).with_for_update()
     found = session.connection.execute(query).mappings().first()
     return None if found is None else dict(found)
 
@@ -164,10 +158,10 @@ def starting_at(schedule: str, through: int) -> dict[str, int]:
 @write
 def delete_cron(session: Session, name: str) -> None:
     """Forget a cron task and its ticks; their tasks stay. Raises NotFound."""
-    deleted = sa.delete(cron_task).where(_named(session, name)).returning(cron_task.c.id)
+    deleted = sa.delete(cron_task).where(named(session, name)).returning(cron_task.c.id)
     cron_id = session.connection.execute(deleted).scalar()
     if cron_id is None:
-        raise NotFound("cron task", name)
+        raise NotFound("cron task", name, session.namespace)
     session.connection.execute(sa.delete(cron_tick).where(cron_tick.c.cron_id == cron_id))
 
 
@@ -188,9 +182,8 @@ def resume_cron(session: Session, name: str) -> None:
 
 def _pausable(session: Session, name: str) -> Pausable:
     told = {"cron": name, "namespace": session.namespace}
-    return Pausable(
-        cron_task, _named(session, name), NotFound("cron task", name), "cron", log, told, also={"paused_reason": None}
-    )
+    missing = NotFound("cron task", name, session.namespace)
+    return Pausable(cron_task, named(session, name), missing, "cron", log, told, also={"paused_reason": None})
 
 
 def pause_after_failure(session: Session, failed: Iterable[tuple[int, int]]) -> None:
@@ -201,56 +194,3 @@ def pause_after_failure(session: Session, failed: Iterable[tuple[int, int]]) -> 
         reason = f"task {task_id} failed for good"
         if session.connection.execute(change.values(paused=True, paused_reason=reason)).rowcount:
             session.after(log.info, "cron_paused", cron_id=cron_id, task_id=task_id)
-
-
-# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@read
-def crons(session: Session) -> list[CronTask]:
-    """The cron tasks of the namespace, by name."""
-    query = (
-        sa.select(cron_task, task_type.c.name.label("type"))
-        .outerjoin(task_type, task_type.c.id == cron_task.c.type_id)
-        .where(cron_task.c.namespace == session.namespace)
-        .order_by(cron_task.c.name)
-    )
-    return [_cron(dict(row)) for row in session.connection.execute(query).mappings()]
-
-
-def _cron(row: Row) -> CronTask:
-    plain = ("id", "namespace", "name", "schedule", "tag", "pause_on_failure", "suspended", "paused", "paused_reason")
-    return CronTask(
-        **{name: row[name] for name in (*plain, "source")},
-        type=row["type"] or "",
-        payload=encoding.decode(row["payload"]),
-        options=options_of(row),
-        missed_run_policy=MissedRunPolicy(row["missed_run_policy"]),
-        concurrency_policy=ConcurrencyPolicy(row["concurrency_policy"]),
-        decided_through=to_datetime(row["decided_through"]) or EPOCH,
-        next_at=to_datetime(row["next_at"]) or EPOCH,
-    )
-
-
-@read
-def ticks(session: Session, name: str, limit: int | None = 100, offset: int = 0, order: str = "desc") -> Page[Tick]:
-    """How a cron task's instants were decided, by instant ("desc": newest first). Raises NotFound, InvalidInput."""
-    part = paging(limit, offset, order)
-    cron_id = session.connection.execute(sa.select(cron_task.c.id).where(_named(session, name))).scalar()
-    if cron_id is None:
-        raise NotFound("cron task", name)
-    rows = sa.select(cron_tick).where(cron_tick.c.cron_id == cron_id).subquery("ticks")
-    return page(session, rows, ("tick",), part, lambda row: _tick(name, row))
-
-
-def _tick(name: str, row: sa.Row[Any]) -> Tick:
-    return Tick(
-        cron=name,
-        instant=to_datetime(row.tick) or EPOCH,
-        through=to_datetime(row.through) or EPOCH,
-        decision=row.decision,
-        reason=row.reason,
-        task_id=row.task_id,
-        count=row._mapping["count"],
-        decided_at=to_datetime(row.decided_at) or EPOCH,
-    )

@@ -158,7 +158,8 @@ def resume_worker(session: Session, worker_id: int) -> None:
 
 def _pausable(session: Session, worker_id: int) -> Pausable:
     named = sa.and_(worker.c.id == worker_id, worker.c.namespace == session.namespace, worker.c.status == "active")
-    return Pausable(worker, named, NotFound("active worker", worker_id), "worker", log, {"worker_id": worker_id})
+    missing = NotFound("active worker", worker_id, session.namespace)
+    return Pausable(worker, named, missing, "worker", log, {"worker_id": worker_id})
 
 
 @write

@@ -139,7 +139,7 @@ def children(session: Session, task_id: int) -> list[Child]:
     parent = united(session.namespace, [identity(task_id)], ("spawned",), workflow=False)
     row = session.connection.execute(sa.select(parent)).first()
     if row is None:
-        raise NotFound("task", task_id)
+        raise NotFound("task", task_id, session.namespace)
     return children_of(session, task_id, row.spawned)
 
 

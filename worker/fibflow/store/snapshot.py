@@ -127,7 +127,7 @@ def one(session: Session, task_id: int) -> Task:
         sa.select(united(session.namespace, [identity(task_id)], EVERYTHING, workflow=False))
     ).first()
     if row is None:
-        raise NotFound("task", task_id)
+        raise NotFound("task", task_id, session.namespace)
     return to_task(row)
 
 

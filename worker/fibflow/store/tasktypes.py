@@ -156,7 +156,7 @@ def _pausable(session: Session, name: str) -> Pausable:
     encoding.text(name, "type", longest=253)
     named = sa.and_(task_type.c.namespace == session.namespace, task_type.c.name == name)
     told = {"type": name, "namespace": session.namespace}
-    return Pausable(task_type, named, NotFound("task type", name), "type", log, told)
+    return Pausable(task_type, named, NotFound("task type", name, session.namespace), "type", log, told)
 
 
 @read
