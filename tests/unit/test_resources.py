@@ -323,32 +323,37 @@ def test_two_task_types_do_not_share_the_name_in_the_code(write):
 
 
 BROKEN = {
-    "an open bracket": ("a: [1\nb: 2\n", "line 2"),
-    "a tab": ("a:\n\t- b\n", "line 2"),
-    "an unknown anchor": ("a: *b\n", "line 1"),
-    "a control character": ("a: b\nc: \x01\n", "line 2"),
-    "a key twice": ("a: 1\na: 2\n", "line 2"),
-    "a key that is a number": ("1: 2\n", "line 1"),
-    "a key that is a list": ("? [a]\n: 2\n", "line 1"),
-    "itself": ("a: &b [*b]\n", "line 1"),
-    "too deep": ("a: " + "[" * 65 + "]" * 65 + "\n", "line 1"),
-    "far too deep": ("a: " + "[" * 9000 + "]" * 9000 + "\n", "the file"),
-    "a tag that does not fit": ("a: !!int x\n", "line 1"),
-    "an empty number": ("a: !!int ''\n", "line 1"),
-    "a date by its tag": ("a: !!timestamp x\n", "line 1"),
-    "a set": ("a: !!set {b, c}\n", "line 1"),
+    "an open bracket": ("a: [1\nb: 2\n", "line 2, column 2: 'b: 2' is not YAML: expected ',' or ']'"),
+    "a bracket open to the end": ("a: [1, 2\n", "line 1, column 4: 'a: [1, 2' is not YAML: expected ',' or ']'"),
+    "a quote open to the end": ("b: 1\na: 'x\n", 'line 2, column 4: "a: \'x" is not YAML: found unexpected end'),
+    "a key without a value": ("{{{{\n", "line 2, column 1: 'the end of the file' is not YAML"),
+    "an indentation": ("a: 1\n  b: 2\n", "line 2, column 4: '  b: 2' is not YAML: mapping values are not allowed here; mend"),
+    "a tab": ("a:\n\t- b\n", "line 2, column 1: '\\t- b' is not YAML"),
+    "a line that is long": ("a: " + "x" * 200 + ": y\n", "line 1, column 204: 'xxxxx"),
+    "an unknown anchor": ("a: *b\n", "line 1, column 4: 'a: *b' is not YAML: found undefined alias 'b'"),
+    "a control character": ("a: b\nc: \x01\n", "line 2, column 4: 'c: \\x01' holds the character U+0001; remove it"),
+    "a key twice": ("a: 1\na: 2\n", "line 2, column 1: 'a: 2' has the key 'a' for the second time; keep one"),
+    "a key that is a number": ("1: 2\n", "line 1, column 1: '1: 2' has a key that is not text; put it in quotes"),
+    "a key that is a list": ("? [a]\n: 2\n", "line 1, column 3: '? [a]' has a key that is not text"),
+    "itself": ("a: &b [*b]\n", "line 1, column 4: 'a: &b [*b]' contains itself by an alias; write it out"),
+    "too deep": ("a: " + "[" * 65 + "]" * 65 + "\n", "line 1, column 4: 'a: [[[["),
+    "far too deep": ("a: " + "[" * 9000 + "]" * 9000 + "\n", "is nested deeper than 64 levels; make it flatter"),
+    "a tag that does not fit": ("a: !!int x\n", "line 1, column 1: 'a: !!int x' holds a value that does not fit its tag"),
+    "an empty number": ("a: !!int ''\n", "line 1, column 1: \"a: !!int ''\" holds a value that does not fit its tag"),
+    "a date by its tag": ("a: !!timestamp x\n", "line 1, column 4: 'a: !!timestamp x' has the tag tag:yaml.org,2002:timestamp"),
+    "a set": ("a: !!set {b, c}\n", "line 1, column 4: 'a: !!set {b, c}' has the tag tag:yaml.org,2002:set"),
     "too much by aliases": (
         "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)),
-        "line",
+        "holds more than 200000 values; split it",
     ),
 }
 
 
-@pytest.mark.parametrize(("text", "where"), BROKEN.values(), ids=BROKEN.keys())
-def test_broken_yaml_names_file_and_line(text, where, write):
+@pytest.mark.parametrize(("text", "said"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_yaml_is_told_with_its_file_and_line_and_what_stands_there(text, said, write):
     message = refusal(write(text))
-    assert "it.yaml: " in message
-    assert where in message
+    assert "it.yaml, line " in message
+    assert said in message
 
 
 def test_a_tag_is_not_obeyed(write, tmp_path):
@@ -370,7 +375,7 @@ def test_anchors_and_merges_are_taken(write):
 
 def test_bytes_that_are_not_utf_8_are_refused(tmp_path):
     (tmp_path / "it.yaml").write_bytes(b"a: b\nc: \xff\n")
-    assert "line 2" in refusal(tmp_path)
+    assert "it.yaml, line 2, column 4: 'c: \ufffd' is not UTF-8; save the file as UTF-8" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "---\n---\n", "# nothing\n"])

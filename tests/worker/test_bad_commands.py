@@ -92,11 +92,15 @@ CRON = HEAD.format("CronTask")
 TYPE = HEAD.format("TaskType")
 MANIFESTS = {
     "an unknown key": (TYPE + "{timeoutSecond: 5}", "spec.timeoutSecond", "did you mean timeoutSeconds?"),
-    "a syntax error": (TYPE + "{priority: 5", "line 4", "is not what a manifest may hold"),
+    "a syntax error": (
+        TYPE + "{priority: 5",
+        "it.yaml, line 4, column 19: 'spec: {priority: 5' is not YAML: expected ',' or '}'",
+        "; mend the brackets or the indentation, or put text in quotes",
+    ),
     "a tag of Python's": (
         TYPE + "{description: !!python/object/apply:os.getcwd []}",
         "line 4",
-        "the tag tag:yaml.org,2002:python/object/apply:os.getcwd is not obeyed here; remove it",
+        "has the tag tag:yaml.org,2002:python/object/apply:os.getcwd, which is not obeyed here; remove it",
     ),
     "an anchor within itself": (TYPE + "&a {description: *a}", "line 4", "contains itself by an alias; write it out"),
     "an anchor that is not there": (TYPE + "{description: *a}", "line 4", "undefined alias"),

@@ -2,7 +2,7 @@
 
 For `resources`. It knows no kind and no schema. Tags are never obeyed, a date is text, a key may stand once, and what
 is nested too deep or grows too large by its aliases is refused. What is refused is an InvalidManifest that names the
-file and the line.
+file, the line and the column, and shows what stands there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ LARGEST_FILE = 4 << 20
 DEEPEST = 64
 MOST_VALUES = 200_000
 PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge"))
+NEAR = 40
+MEND = "mend the brackets or the indentation, or put text in quotes"
+TOO_DEEP = f"is nested deeper than {DEEPEST} levels; make it flatter"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 Place = tuple[str | int, ...]
@@ -49,9 +52,9 @@ def documents(file: Path) -> list[Document]:
             if node.tag != "tag:yaml.org,2002:null"
         ]
     except yaml.MarkedYAMLError as error:
-        raise _broken(file, _line(error), error.problem or "it cannot be read") from None
+        raise _refused(file, _where(error, loader), f"is not YAML: {error.problem}; {MEND}") from None
     except RecursionError:
-        raise _broken(file, None, f"it is nested deeper than {DEEPEST} levels") from None
+        raise _refused(file, loader.get_mark(), TOO_DEEP) from None
     finally:
         loader.dispose()
 
@@ -71,8 +74,8 @@ def _loader(file: Path) -> _Loader:
     try:
         return _Loader(text)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise _broken(file, line, f"it holds the character U+{error.character:04X}; remove it") from None
+        way_out = f"holds the character U+{error.character:04X}; remove it"
+        raise _refused(file, _mark(text, error.position), way_out) from None
 
 
 def _text(file: Path) -> str:
@@ -85,7 +88,8 @@ def _text(file: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _broken(file, raw.count(b"\n", 0, error.start) + 1, "it is not UTF-8") from None
+        mark = _mark(raw.decode("utf-8", "replace"), len(raw[: error.start].decode("utf-8")))
+        raise _refused(file, mark, "is not UTF-8; save the file as UTF-8") from None
 
 
 def _nodes(loader: _Loader) -> Iterator[yaml.Node]:
@@ -100,7 +104,7 @@ def _value(loader: _Loader, node: yaml.Node, file: Path) -> Any:
     try:
         return loader.construct_document(node)
     except (ValueError, LookupError, AttributeError):
-        raise _broken(file, node.start_mark.line + 1, "it holds a value that does not fit its tag") from None
+        raise _refused(file, node.start_mark, "holds a value that does not fit its tag; remove the tag") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +115,19 @@ class _Measure:
 
 def _measure(node: yaml.Node, file: Path, seen: dict[int, _Measure | None]) -> _Measure:
     """How large a node is when its aliases are written out. Raises InvalidManifest for what is refused on the way."""
-    line = node.start_mark.line + 1
     if id(node) in seen:
         known = seen[id(node)]
         if known is None:
-            raise _broken(file, line, "it contains itself by an alias; write it out")
+            raise _refused(file, node.start_mark, "contains itself by an alias; write it out")
         return known
     seen[id(node)] = None
     _check_node(node, file)
     parts = [_measure(part, file, seen) for part in _parts(node)]
     measure = _Measure(1 + sum(part.values for part in parts), 1 + max((part.depth for part in parts), default=0))
     if measure.depth > DEEPEST:
-        raise _broken(file, line, f"it is nested deeper than {DEEPEST} levels")
+        raise _refused(file, node.start_mark, TOO_DEEP)
     if measure.values > MOST_VALUES:
-        raise _broken(file, line, f"it holds more than {MOST_VALUES} values")
+        raise _refused(file, node.start_mark, f"holds more than {MOST_VALUES} values; split it")
     seen[id(node)] = measure
     return measure
 
@@ -136,9 +139,8 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _check_node(node: yaml.Node, file: Path) -> None:
-    line = node.start_mark.line + 1
     if node.tag not in PLAIN_TAGS:
-        raise _broken(file, line, f"the tag {node.tag} is not obeyed here; remove it")
+        raise _refused(file, node.start_mark, f"has the tag {node.tag}, which is not obeyed here; remove it")
     if isinstance(node, yaml.MappingNode):
         _check_keys(node, file)
 
@@ -146,13 +148,12 @@ def _check_node(node: yaml.Node, file: Path) -> None:
 def _check_keys(node: yaml.MappingNode, file: Path) -> None:
     keys: set[str] = set()
     for key, _ in node.value:
-        line = key.start_mark.line + 1
         if key.tag == "tag:yaml.org,2002:merge":
             continue
         if key.tag != "tag:yaml.org,2002:str":
-            raise _broken(file, line, "a key is not text; put it in quotes")
+            raise _refused(file, key.start_mark, "has a key that is not text; put it in quotes")
         if key.value in keys:
-            raise _broken(file, line, f"the key {key.value!r} stands twice; keep one")
+            raise _refused(file, key.start_mark, f"has the key {key.value!r} for the second time; keep one")
         keys.add(key.value)
 
 
@@ -174,11 +175,26 @@ def _step(node: yaml.Node, step: str | int) -> yaml.Node | None:
     return None
 
 
-def _line(error: yaml.MarkedYAMLError) -> int | None:
-    mark = error.problem_mark or error.context_mark
-    return mark.line + 1 if mark else None
+def _mark(text: str, position: int) -> yaml.Mark:
+    start = text.rfind("\n", 0, position) + 1
+    return yaml.Mark("", position, text.count("\n", 0, position), position - start, text, position)
 
 
-def _broken(file: Path, line: int | None, problem: str) -> InvalidManifest:
-    where = f"line {line}" if line else "the file"
-    return InvalidManifest(str(file), where, f"is not what a manifest may hold: {problem}")
+def _where(error: yaml.MarkedYAMLError, loader: _Loader) -> yaml.Mark:
+    """Where the error was found; where what is not closed begins, if it was found at the end."""
+    found, begun = error.problem_mark, error.context_mark
+    at_the_end = found is not None and begun is not None and not _text_at(found)
+    return (begun if at_the_end else found) or loader.get_mark()
+
+
+def _text_at(mark: yaml.Mark) -> str:
+    """The line that holds a mark; of a long one, what is near the mark."""
+    text, position = mark.buffer or "", mark.pointer
+    line = text[text.rfind("\n", 0, position) + 1 :].partition("\n")[0]
+    return line[max(mark.column - NEAR, 0) :].rstrip("\0\r ")
+
+
+def _refused(file: Path, mark: yaml.Mark, way_out: str) -> InvalidManifest:
+    return InvalidManifest(
+        f"{file}, line {mark.line + 1}, column {mark.column + 1}", _text_at(mark) or "the end of the file", way_out
+    )
