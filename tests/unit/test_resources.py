@@ -225,7 +225,15 @@ def test_every_field_of_every_schema_is_tried_both_ways():
 def test_a_required_field_is_missed(kind, field, write):
     broken = resource(kind)
     del broken["spec"][field]
-    assert f"spec.{field}: None is missing" in refusal(write(broken))
+    assert f"spec.{field}: None is missing; give it a value (" in refusal(write(broken))
+
+
+def test_a_value_of_another_kind_or_form_is_told_what_the_field_is(write):
+    said = "(The application as module:attribute, such as shop.tasks:app)"
+    for wrong, fault in ((5, "is not of type string "), ("shop", "does not match ^")):
+        message = refusal(write(resource("WorkerPool", app=wrong)))
+        assert f"spec.app: {wrong!r} {fault}" in message
+        assert message.endswith(said)
 
 
 def test_values_are_what_the_file_says(write):

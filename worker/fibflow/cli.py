@@ -19,7 +19,7 @@ from fibflow import cli_output as output
 from fibflow.cli_cron import cron
 from fibflow.cli_program import Place, connected, did, located, reading, run
 from fibflow.cli_tasks import tasks
-from fibflow.encoding import LONGEST_DURATION, number, optional_text
+from fibflow.encoding import LONGEST_DURATION, number, optional_text, text
 from fibflow.logs import LEVELS, configure
 from fibflow.model import FINAL, Status
 
@@ -56,14 +56,14 @@ for command in tasks.commands.values():
 
 
 @commands.command()
-@click.option("-f", "--file", type=click.Path(path_type=Path), required=True, help="A manifest, or a folder of them.")
+@click.option("-f", "--file", required=True, help="A manifest, or a folder of them.")
 @located
 @placed
-def dev(place: Place, file: Path) -> None:
+def dev(place: Place, file: str) -> None:
     """Run manifests on this machine: migrate, apply, and keep a worker process for each replica."""
     from fibflow.dev import run as run_manifests
 
-    run_manifests(file, place.url, place.namespace, lambda text: click.echo(output.plain(text), err=True))
+    run_manifests(Path(text(file, "file")), place.url, place.namespace, lambda told: click.echo(output.plain(told), err=True))
 
 
 @commands.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})

@@ -35,7 +35,7 @@ def check(document: Document, namespace: str) -> None:
 def _check_kind(document: Document) -> None:
     version, given = document.value.get("apiVersion"), document.value.get("kind")
     if version != schemas.API_VERSION:
-        raise _refused(document, ("apiVersion",), version, f"is not {schemas.API_VERSION}")
+        raise _refused(document, ("apiVersion",), version, f"is not the version that is known; write {schemas.API_VERSION}")
     if given not in schemas.kinds():
         raise _refused(document, ("kind",), given, f"is not one of {', '.join(schemas.kinds())}")
 

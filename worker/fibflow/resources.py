@@ -66,7 +66,7 @@ def files(path: Path) -> list[Path]:
         raise InvalidManifest("file", str(path), "does not exist; give a YAML file or a folder of them")
     found = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
     if not found:
-        raise InvalidManifest("folder", str(path), "holds no .yaml or .yml file")
+        raise InvalidManifest("folder", str(path), "holds no .yaml or .yml file; put manifests there, or name another")
     return found
 
 
@@ -74,7 +74,7 @@ def read(path: Path, namespace: str = "default") -> Manifests:
     """The resources of a file or a folder. Raises InvalidManifest for the first thing that is wrong."""
     found = [document for file in files(path) for document in yaml_text.documents(file)]
     if not found:
-        raise InvalidManifest("manifests", str(path), "hold no resource")
+        raise InvalidManifest("manifests", str(path), "hold no resource; write a TaskType, a CronTask or a WorkerPool")
     for document in found:
         check(document, namespace)
     check_names(found)

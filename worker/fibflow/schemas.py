@@ -81,7 +81,7 @@ def _closed_resource(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The same schema, in which an object has the keys that are written there and no other."""
-    closed = {name: value for name, value in schema.items() if name not in ("description", "format")}
+    closed = {name: value for name, value in schema.items() if name != "format"}
     if "items" in schema:
         closed["items"] = _closed(schema["items"])
     if "properties" in schema:
@@ -92,16 +92,22 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _faults(error: ValidationError) -> list[Fault]:
     place = tuple(error.absolute_path)
+    schema: Any = error.schema
     rule: Any = error.validator_value
     found: Any = error.instance
     if error.validator == "additionalProperties":
-        schema: Any = error.schema
         known = list(schema["properties"])
         return [Fault((*place, key), key, _meant(key, known)) for key in found if key not in known]
     if error.validator == "required":
         missing = next(name for name in rule if name not in found and error.message.startswith(repr(name)))
-        return [Fault((*place, missing), None, "is missing; give it a value")]
-    return [Fault(place, found, _way_out(str(error.validator), rule))]
+        return [Fault((*place, missing), None, f"is missing; give it a value{_described(schema['properties'][missing])}")]
+    explained = _described(schema) if error.validator in ("type", "pattern") else ""
+    return [Fault(place, found, _way_out(str(error.validator), rule) + explained)]
+
+
+def _described(schema: Mapping[str, Any]) -> str:
+    """What a field is, for those who gave it something else."""
+    return f" ({schema['description'].rstrip('.')})" if "description" in schema else ""
 
 
 def _meant(key: str, known: list[str]) -> str:
