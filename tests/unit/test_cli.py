@@ -128,6 +128,23 @@ def test_the_database_is_the_nearest_that_is_named(arguments, environment, url, 
     assert url in capsys.readouterr().err
 
 
+def test_an_output_that_takes_no_more_is_told_in_a_sentence(monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert fibflow("cron", "next", "* * * * *") == 1
+    assert capsys.readouterr().err == "Error: [Errno 28] No space left on device; mend that and repeat\n"
+
+
+def test_a_stream_that_is_closed_is_an_empty_one(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr("sys.stdout", None)
+    assert fibflow("enqueue", "resize", "-") == 2
+    assert "payload: b'' is not JSON" in capsys.readouterr().err
+    assert fibflow("cron", "next", "* * * * *") == 0
+    sys.stdin.close()
+    sys.stdout.close()
+
+
 def test_help_documents_the_exit_codes(capsys):
     assert fibflow("--help") == 0
     assert "2 bad input" in " ".join(capsys.readouterr().out.split())

@@ -132,6 +132,13 @@ def test_a_bad_manifest_is_refused_before_anything_is_made(fibflow, text, fragme
     assert [each.name for each in folder.iterdir()] == ["it.yaml"]
 
 
+def test_a_place_of_manifests_that_cannot_be_read_is_refused(fibflow, folder):
+    (folder / "loop.yaml").symlink_to("loop.yaml")
+    refused(fibflow("dev", "-f", "loop.yaml"), "file: ", "loop.yaml' does not exist", "give a YAML file or a folder of them")
+    refused(fibflow("dev", "-f", "."), "folder: ", "holds no .yaml or .yml file; put manifests there")
+    refused(fibflow("dev", "-f", ""), "file: '' is empty; give it a value")
+
+
 # ── what is told on the way ───────────────────────────────────────────────────────────────────────────────────────
 
 

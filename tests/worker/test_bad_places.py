@@ -164,6 +164,11 @@ def test_a_worker_with_a_bad_option_does_not_register(fibflow, options, fragment
     assert content(resizing) == before
 
 
+def test_the_worker_is_called_as_it_was_started(fibflow, shop):
+    assert fibflow("worker", "-h").stdout.startswith(b"Usage: fibflow worker [OPTIONS] MODULE:APP\n")
+    refused(fibflow("worker"), "Usage: fibflow worker [OPTIONS] MODULE:APP", "Missing argument 'MODULE:APP'")
+
+
 def test_a_log_level_that_is_not_there_is_refused(fibflow, resizing, shop, monkeypatch):
     monkeypatch.setenv("FIBFLOW_LOG_LEVEL", "loud")
     for command in (["list"], ["worker", "shop:app"]):

@@ -122,6 +122,7 @@ def connected(place: Place) -> Iterator[Client]:
 
 def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code. What a user did wrong, or a database, is said on stderr in one sentence."""
+    _open_streams()
     try:
         code = commands.main(arguments, prog_name="fibflow", standalone_mode=False)
         sys.stdout.flush()
@@ -133,18 +134,33 @@ def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
     except FibflowError as error:
         return _said(error, 1)
     except BrokenPipeError:
-        return _reader_gone()
+        _drop_output()
+        return 0
+    except OSError as error:
+        _say(f"{error}; mend that and repeat")
+        _drop_output()
+        return 1
     except (click.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0
 
 
 def _said(error: FibflowError, code: int) -> int:
-    click.echo(f"Error: {cli_output.plain(sentence(error))}", err=True)
+    _say(sentence(error))
     return code
 
 
-def _reader_gone() -> int:
-    """Whoever read our output has enough; leave nothing to be flushed into the closed pipe."""
+def _say(told: str) -> None:
+    click.echo(f"Error: {cli_output.plain(told)}", err=True)
+
+
+def _open_streams() -> None:
+    """A stream that whoever started us has closed is an empty one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _drop_output() -> None:
+    """Nobody takes our output any more; leave nothing to be flushed into it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

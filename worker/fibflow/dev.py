@@ -40,7 +40,7 @@ def run(path: Path, url: str, namespace: str, say: Say) -> None:
     """Run manifests until SIGINT or SIGTERM. Raises InvalidManifest, and what the database raises, before it starts."""
     check_place(url)
     url = absolute(url)
-    path = path.resolve()
+    path = Path(os.path.abspath(path))  # links that lead in a circle are told by whoever reads them
     manifests = resources.read(path, namespace)
     from fibflow.store.migrate import migrate
 

@@ -63,7 +63,9 @@ def files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise InvalidManifest("file", str(path), "does not exist; give a YAML file or a folder of them")
+        raise InvalidManifest(
+            "file", str(path), "does not exist, or is neither a file nor a folder; give a YAML file or a folder of them"
+        )
     found = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
     if not found:
         raise InvalidManifest("folder", str(path), "holds no .yaml or .yml file; put manifests there, or name another")

@@ -33,14 +33,14 @@ log = logger(__name__)
 LONGEST_CAUSE = 300
 
 
-@click.command()
-@click.argument("app", envvar="FIBFLOW_APP")
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("app", envvar="FIBFLOW_APP", metavar="MODULE:APP")
 @click.option("--database", envvar="FIBFLOW_DATABASE", default="sqlite:///fibflow.db", show_default=True)
 @click.option("--namespace", envvar="FIBFLOW_NAMESPACE", default="default", show_default=True)
 @click.option("--pod-id", envvar="FIBFLOW_POD_ID", default=None, help="The pod's name, which a restart keeps.")
 @click.option("--pod-uid", envvar="FIBFLOW_POD_UID", default=None, help="The pod's uid, which no other pod has.")
 @click.option("--pool", envvar="FIBFLOW_POOL", default=None, help="Claim the types bound to this WorkerPool; none: the others.")
-@click.option("--type", envvar="FIBFLOW_TYPE", default=None, help="Run this task type only, of those that APP has.")
+@click.option("--type", envvar="FIBFLOW_TYPE", default=None, help="Run this task type only, of those that the application has.")
 @click.option(
     "--port", envvar="FIBFLOW_PORT", default=None, type=click.IntRange(0, 65535), help="Serve /livez, /readyz, /metrics."
 )
@@ -54,12 +54,15 @@ LONGEST_CAUSE = 300
 def main(
     app: str, database: str, namespace: str, port: int | None, log_level: str, exit_with_parent: bool, **settings: Any
 ) -> None:
-    """Serve the task types of APP (module:attribute) until SIGTERM."""
+    """Serve the task types of an application until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     configure(log_level)
     try:
-        worker = Worker(load(app), _database(database, namespace), Settings(**settings))
+        served = load(app)
+        if settings["type"] is not None and settings["type"] not in served.handlers:
+            log.warning("handler_missing", type=settings["type"], app=app, handlers=sorted(served.handlers))
+        worker = Worker(served, _database(database, namespace), Settings(**settings))
     except FibflowError as error:
         _leave(_told(error))
     asyncio.run(_serve(worker, port))
@@ -109,8 +112,8 @@ def _database(url: str, namespace: str) -> Database:
 def load(target: str) -> App:
     """The App that `module:attribute` names. Raises AppImportError."""
     module, _, attribute = target.partition(":")
-    sys.path.insert(0, os.getcwd())
     try:
+        sys.path.insert(0, os.getcwd())
         found = getattr(importlib.import_module(module), attribute or "app")
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         raise AppImportError(f"app: {shown(target)} does not import: {_cause(error)}; {WAY_OUT}") from error
@@ -135,4 +138,4 @@ def _is_ours(file: str) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="fibflow worker")
