@@ -3,12 +3,14 @@
 from datetime import datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from fibflow.errors import InvalidInput, NotFound
 from fibflow.model import EventType, Outcome, Status
 from fibflow.store import tables
 from fibflow.store.clock import to_datetime
 from fibflow.store.reading import children, find, get, statistics, workers
+from fibflow.store.subtree import subtree
 
 
 def _ids(found):
@@ -143,3 +145,26 @@ def test_workers_tell_what_they_run(stored):
     assert (one.id, one.running, one.pod_id, one.paused) == (1, 2, "pod-1", False)
     assert (two.running, two.ended_by, two.ended_at) == (0, 1, to_datetime(stored.ago(3)))
     assert one.expires_at - one.renewed_at == timedelta(seconds=31)
+
+
+def test_a_tree_is_read_a_level_at_a_time_whatever_its_width(stored):
+    root = stored.task("suspended", attempt=1, spawned=1, children=20, open_children=20)
+    kids = [stored.task("suspended", parent_id=root, attempt=1, spawned=1, children=2, open_children=2) for _ in range(20)]
+    leaves = [stored.task(status, parent_id=kid, root_id=root) for kid in kids for status in ("completed", "ready")]
+    sent: list[str] = []
+    sa.event.listen(stored.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+
+    found = stored.call(subtree, root)
+    assert ([task.id for task in found.tasks], found.left_out) == ([root, *kids, *leaves], 0)
+    assert sum(statement.startswith("SELECT") for statement in sent) == 4, "the root, two levels, and that there is no third"
+
+    for limit, left_out in ((61, 0), (60, 1), (22, 39), (21, 40), (20, 1 + 2 * 19), (1, 20)):
+        part = stored.call(subtree, root, limit)
+        assert ([task.id for task in part.tasks], part.left_out) == ([root, *kids, *leaves][:limit], left_out)
+    below = stored.call(subtree, kids[3])
+    assert [task.id for task in below.tasks] == [kids[3], *leaves[6:8]]
+    for wrong in (0, -1, 10_001, "5", None):
+        with pytest.raises(InvalidInput, match="limit"):
+            stored.call(subtree, root, wrong)
+    with pytest.raises(NotFound):
+        stored.call(subtree, 999)

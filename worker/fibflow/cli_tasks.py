@@ -11,11 +11,11 @@ import click
 from fibflow import cli_output as output
 from fibflow.cli_program import Place, Whole, connected, did, reading
 from fibflow.encoding import parse
-from fibflow.model import Outcome, Status, Task
+from fibflow.model import Outcome, Status
 from fibflow.records import Page
 
 if TYPE_CHECKING:
-    from fibflow.client import Client
+    pass
 
 T = TypeVar("T")
 TASK_ID = Whole(1, (1 << 63) - 1)
@@ -101,23 +101,11 @@ def _all(fetch: Callable[[int], Page[T]]) -> Iterator[T]:
 def tree(place: Place, task_id: int, limit: int) -> None:
     """Show what a task spawned, and what that spawned, with status and durations."""
     with connected(place) as client:
-        top = client.get(task_id)
-        members, left_out = _below(client, top, limit)
+        found = client.subtree(task_id, limit)
     if place.json:
-        output.json({"root_id": top.root_id, "tasks": members, "left_out": left_out})
+        output.json({"root_id": found.tasks[0].root_id, "tasks": found.tasks, "left_out": found.left_out})
     else:
-        output.Screen().print(output.tree(members, top.id, left_out))
-
-
-def _below(client: Client, top: Task, limit: int) -> tuple[list[Task], int]:
-    """A task and what is below it, `limit` at the most and the upper first; how many children of those are left out."""
-    found, left_out = [top], 0
-    for parent in found:  # which grows meanwhile
-        children = client.tasks(parent_id=parent.id, limit=max(limit - len(found), 1))
-        taken = children.items[: max(limit - len(found), 0)]
-        found += taken
-        left_out += children.total - len(taken)
-    return sorted(found, key=lambda task: task.id), left_out
+        output.Screen().print(output.tree(found.tasks, task_id, found.left_out))
 
 
 def _add_verb(name: str, done: str, text: str, *, reasoned: bool) -> None:

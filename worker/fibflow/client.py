@@ -21,6 +21,7 @@ import fibflow.store.enqueue
 import fibflow.store.leases
 import fibflow.store.reading
 import fibflow.store.retention
+import fibflow.store.subtree
 import fibflow.store.summary
 import fibflow.store.tasktypes
 from fibflow.errors import DatabaseUnavailable
@@ -78,6 +79,7 @@ class Verbs:
     get = Method(fibflow.store.reading.get)
     tasks = Method(fibflow.store.reading.find)
     children = Method(fibflow.store.reading.children)
+    subtree = Method(fibflow.store.subtree.subtree)
     statistics = Method(fibflow.store.reading.statistics)
     workers = Method(fibflow.store.reading.workers)
     attempts = Method(fibflow.store.attempts.attempts)
