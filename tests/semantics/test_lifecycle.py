@@ -8,7 +8,7 @@ import pytest
 
 from fibflow import App, Client, NewTask, Outcome, Status
 from fibflow.errors import IllegalTransition, NotFound
-from fibflow.lifecycle import TARGET, TRANSITIONS, Verb, allowed
+from fibflow.lifecycle import TARGET, TRANSITIONS, Transition, allowed
 from fibflow.store import recovery
 from fix_semantics import Gate
 
@@ -40,7 +40,7 @@ def task_that_is(hand, status):
 def test_every_pair_of_statuses_is_allowed_or_refused(hand):
     hand.pod_id = "pod-0"
     hand.register()
-    for status, verb in itertools.product(Status, Verb):
+    for status, verb in itertools.product(Status, Transition):
         task_id, row = task_that_is(hand, status)
         before = hand.client.get(task_id)
         assert before.status is status
@@ -69,14 +69,14 @@ def by_hand(hand, verb, task_id, status):
 
 def by_attempt(hand, verb, row, stale):
     """What workers do. A stale write is refused as LeaseLost, or taken for the repetition of what ended the attempt."""
-    sweeps = {Verb.CLAIM: hand.claim, Verb.RECOVER: hand.register, Verb.TIME_OUT: lambda: time_out(hand)}
+    sweeps = {Transition.CLAIM: hand.claim, Transition.RECOVER: hand.register, Transition.TIME_OUT: lambda: time_out(hand)}
     ends = {
-        Verb.COMPLETE: hand.complete,
-        Verb.FAIL: hand.fail,
-        Verb.INTERRUPT: hand.release,
-        Verb.RELEASE: hand.release,
-        Verb.SUSPEND: hand.suspend,
-        Verb.SPAWN: lambda attempt: hand.spawn(attempt, NewTask("other")),
+        Transition.COMPLETE: hand.complete,
+        Transition.FAIL: hand.fail,
+        Transition.INTERRUPT: hand.release,
+        Transition.RELEASE: hand.release,
+        Transition.SUSPEND: hand.suspend,
+        Transition.SPAWN: lambda attempt: hand.spawn(attempt, NewTask("other")),
     }
     if verb in sweeps:
         sweeps[verb]()

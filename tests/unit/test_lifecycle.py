@@ -9,7 +9,7 @@ from fibflow.lifecycle import (
     TARGET,
     TRANSITIONS,
     Facts,
-    Verb,
+    Transition,
     after_failure,
     after_interruption,
     after_release,
@@ -46,7 +46,7 @@ def test_a_refused_verb_names_both_statuses(verb, status):
 
 
 def test_every_verb_is_in_the_table():
-    assert set(TRANSITIONS) == set(Verb)
+    assert set(TRANSITIONS) == set(Transition)
 
 
 def test_failures_lead_to_another_attempt_until_they_reach_the_limit():

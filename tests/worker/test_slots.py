@@ -3,9 +3,12 @@
 import asyncio
 import threading
 import time
+from types import SimpleNamespace as Scripted
+from typing import Any
 
 from fibflow import App, Status
 from fibflow.metrics import LINGERING
+from fibflow_worker.slots import Slots
 from fix_semantics import Gate, serving, until
 
 SELDOM = {"poll_interval": 600, "heartbeat_interval": 100}
@@ -23,6 +26,22 @@ def test_a_limited_type_goes_on_without_waiting_for_a_poll(workplace):
     ids = [workplace.client.enqueue("single") for _ in range(8)] + [workplace.client.enqueue("other")]
     workplace.start(app, slots=10, **SELDOM)
     assert {workplace.ended(task_id).status for task_id in ids} == {Status.COMPLETED}
+
+
+def test_a_result_that_is_blocked_keeps_its_slot_busy_until_it_is_settled():
+    slots: Any = Slots(3)
+    attempt = Scripted(key=(1, 1), type_id=7)
+    slots.reserve(1, {7: 1})
+    assert (slots.busy, slots.free) == (0, 2), "what is reserved may stay empty"
+    slots.give_back(1, {7: 1})
+    slots.fill(attempt)
+    slots.end(attempt, Scripted(attempt=attempt, blocked=False))
+    (result,) = slots.take_ended(10)
+    result.blocked = True
+    slots.put_back([result])
+    assert (slots.busy, slots.free, slots.of_type(7)) == (1, 2, 1)
+    slots.settled(slots.take_blocked())
+    assert (slots.busy, slots.free, slots.of_type(7)) == (0, 3, 0)
 
 
 def test_attempts_that_are_lost_before_their_first_step_leave_their_slots(workplace):

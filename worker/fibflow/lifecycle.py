@@ -26,8 +26,8 @@ from fibflow.model import (
 )
 
 
-class Verb(StrEnum):
-    """What can be done to a task that exists."""
+class Transition(StrEnum):
+    """What takes a task that exists from one status to another: the name of a verb."""
 
     CLAIM = "claim"
     COMPLETE = "complete"
@@ -47,27 +47,27 @@ class Verb(StrEnum):
 P, R, S, Z = Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED
 C, F, X = Status.COMPLETED, Status.PERMANENTLY_FAILED, Status.CANCELLED
 
-TRANSITIONS: dict[Verb, frozenset[tuple[Status, Status]]] = {
-    Verb.CLAIM: frozenset({(P, R)}),
-    Verb.COMPLETE: frozenset({(R, C)}),
-    Verb.FAIL: frozenset({(R, P), (R, F)}),
-    Verb.TIME_OUT: frozenset({(R, P), (R, F)}),
-    Verb.INTERRUPT: frozenset({(R, P)}),
-    Verb.RECOVER: frozenset({(R, P), (R, F)}),
-    Verb.RELEASE: frozenset({(R, P)}),
-    Verb.SUSPEND: frozenset({(R, S)}),
-    Verb.SPAWN: frozenset({(R, S)}),
-    Verb.RESUME: frozenset({(S, P), (Z, P)}),
-    Verb.PAUSE: frozenset({(P, Z), (R, Z)}),
-    Verb.CANCEL: frozenset({(P, X), (R, X), (S, X), (Z, X)}),
-    Verb.REDRIVE: frozenset({(C, P), (F, P), (X, P)}),
+TRANSITIONS: dict[Transition, frozenset[tuple[Status, Status]]] = {
+    Transition.CLAIM: frozenset({(P, R)}),
+    Transition.COMPLETE: frozenset({(R, C)}),
+    Transition.FAIL: frozenset({(R, P), (R, F)}),
+    Transition.TIME_OUT: frozenset({(R, P), (R, F)}),
+    Transition.INTERRUPT: frozenset({(R, P)}),
+    Transition.RECOVER: frozenset({(R, P), (R, F)}),
+    Transition.RELEASE: frozenset({(R, P)}),
+    Transition.SUSPEND: frozenset({(R, S)}),
+    Transition.SPAWN: frozenset({(R, S)}),
+    Transition.RESUME: frozenset({(S, P), (Z, P)}),
+    Transition.PAUSE: frozenset({(P, Z), (R, Z)}),
+    Transition.CANCEL: frozenset({(P, X), (R, X), (S, X), (Z, X)}),
+    Transition.REDRIVE: frozenset({(C, P), (F, P), (X, P)}),
 }
 
-TARGET: dict[Verb, Status] = {
-    Verb.RESUME: P,
-    Verb.PAUSE: Z,
-    Verb.CANCEL: X,
-    Verb.REDRIVE: P,
+TARGET: dict[Transition, Status] = {
+    Transition.RESUME: P,
+    Transition.PAUSE: Z,
+    Transition.CANCEL: X,
+    Transition.REDRIVE: P,
 }
 """Where the verbs that people use lead, whatever the task was."""
 
@@ -77,7 +77,7 @@ def allowed(status: Status, target: Status) -> bool:
     return any((status, target) in pairs for pairs in TRANSITIONS.values())
 
 
-def check(verb: Verb, status: Status) -> None:
+def check(verb: Transition, status: Status) -> None:
     """Raise IllegalTransition, naming both statuses, unless the verb may be used on a task of this status."""
     target = TARGET[verb]
     if (status, target) not in TRANSITIONS[verb]:

@@ -28,7 +28,7 @@ from fibflow.store.claim import Claimed
 from fibflow.store.ending import Ending, Key
 from fibflow.store.notes import ENDS, Note
 from fibflow.tracing import Traced
-from fibflow_worker.inprocess import SHARED, Call, call_handler
+from fibflow_worker.inprocess import PASSED, Call, call_handler
 from fibflow_worker.processes import ChildError, Processes
 
 Tell = Callable[..., Awaitable[None]]
@@ -122,7 +122,7 @@ def _in_a_thread(function: Callable[..., Any], context: AttemptContext, argument
 
 def _call_of(attempt: Attempt, arguments: dict[str, Any]) -> Call:
     function, context = attempt.handler.function, attempt.context
-    fields = {name: getattr(context, name) for name in SHARED}
+    fields = {name: getattr(context, name) for name in PASSED}
     carried = None if attempt.traced is None else attempt.traced.carried
     return Call(function.__module__, function.__name__, fields, arguments, carried)
 

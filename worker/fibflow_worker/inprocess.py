@@ -25,7 +25,7 @@ class Call:
     trace: str | None = None
 
 
-SHARED = tuple(name for name in AttemptContext.__dataclass_fields__ if name not in ("started", "cancelled"))
+PASSED = tuple(name for name in AttemptContext.__dataclass_fields__ if name not in ("started", "cancelled"))
 """The fields of a context that a process is told."""
 
 

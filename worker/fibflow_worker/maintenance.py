@@ -117,7 +117,7 @@ class Maintenance:
 
     async def _start_unheard(self, keys: set[Key]) -> None:
         """A claim's answer was lost: run what it took."""
-        for task in await self.database.run(outlook.held, self.lease.worker_id, keys) if keys else []:
+        for task in await self.database.run(outlook.claims_of, self.lease.worker_id, keys) if keys else []:
             self.turns.start(task)
         self.turns.uncertain = False
         self.turns.knock()

@@ -25,11 +25,12 @@ class Slots:
         self.blocked: list[Result] = []
         self.lingering: set[Attempt] = set()
         self._reserved = 0
-        self._held: Counter[int] = Counter()
+        self._taken: Counter[int] = Counter()
 
     @property
     def free(self) -> int:
-        return self.size - len(self.running) - self.unsettled - len(self.lingering) - self._reserved
+        """Slots that a turn may fill."""
+        return self.size - self.busy - self._reserved
 
     @property
     def unsettled(self) -> int:
@@ -38,27 +39,30 @@ class Slots:
 
     @property
     def busy(self) -> int:
-        """Slots that are taken."""
-        return len(self.running) + len(self.ended) + len(self.lingering)
+        """Slots that attempts hold: they run, linger, or have ended and wait to be settled, also if they are blocked.
+
+        What a turn has reserved is not counted: nothing runs there yet, and mostly nothing will.
+        """
+        return len(self.running) + self.unsettled + len(self.lingering)
 
     def of_type(self, type_id: int) -> int:
         """How many slots tasks of this type hold, or may be about to fill."""
-        return self._held[type_id]
+        return self._taken[type_id]
 
     def reserve(self, slots: int, by_type: Mapping[int, int]) -> None:
         """Keep room for a turn that is under way."""
         self._reserved += slots
-        self._held.update(by_type)
+        self._taken.update(by_type)
 
     def give_back(self, slots: int, by_type: Mapping[int, int]) -> None:
         """The turn is over."""
         self._reserved -= slots
-        self._held.subtract(by_type)
+        self._taken.subtract(by_type)
 
     def fill(self, attempt: Attempt) -> None:
         """An attempt begins."""
         self.running[attempt.key] = attempt
-        self._held[attempt.type_id] += 1
+        self._taken[attempt.type_id] += 1
 
     def end(self, attempt: Attempt, result: Result) -> None:
         """An attempt has ended and waits to be settled; only its first end counts."""
@@ -69,7 +73,7 @@ class Slots:
         """An attempt is no longer ours: nothing will be settled."""
         attempt = self.running.pop(key, None)
         if attempt is not None:
-            self._held[attempt.type_id] -= 1
+            self._taken[attempt.type_id] -= 1
         return attempt
 
     def take_ended(self, most: int) -> Sequence[Result]:
@@ -90,7 +94,7 @@ class Slots:
         self.blocked += [result for result in batch if result.blocked]
 
     def settled(self, batch: Iterable[Result]) -> None:
-        self._held.subtract(result.attempt.type_id for result in batch)
+        self._taken.subtract(result.attempt.type_id for result in batch)
 
     def known(self) -> set[Key]:
         """The attempts that run here or wait to be settled."""

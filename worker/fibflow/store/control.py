@@ -12,26 +12,26 @@ import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.errors import IllegalTransition, NotFound
-from fibflow.lifecycle import Next, Verb, check
+from fibflow.lifecycle import Next, Transition, check
 from fibflow.logs import logger
 from fibflow.model import Outcome, Status
 from fibflow.store.database import Session, write
-from fibflow.store.ending import SHARED, Ending, Row
+from fibflow.store.ending import LASTING, Ending, Row
 from fibflow.store.finish import count_off, finish
 from fibflow.store.notes import BETWEEN, ENDS, Note, stored_note
 from fibflow.store.notices import wake
 from fibflow.store.paging import identity
 from fibflow.store.settle import START_OVER, due, end_attempts
+from fibflow.store.snapshot import status_of
 from fibflow.store.tables import event, task, task_final, task_type
 
 log = logger(__name__)
-STATUS = {"scheduled": Status.PENDING, "ready": Status.PENDING}
 
 
 @write
 def pause(session: Session, task_id: int) -> None:
     """Hold a pending or running task back. Raises NotFound, IllegalTransition."""
-    row = _checked(session, task_id, Verb.PAUSE)
+    row = _checked(session, task_id, Transition.PAUSE)
     session.after(log.info, "task_paused", task_id=task_id, was=str(_status(row)))
     if row["state"] == "running":
         _end_running(session, row, Outcome.INTERRUPTED, Status.PAUSED, Note("task_paused", ENDS))
@@ -43,7 +43,7 @@ def pause(session: Session, task_id: int) -> None:
 def cancel(session: Session, task_id: int, reason: str | None = None) -> None:
     """End a task that is not final as cancelled; the reason is kept as its error. Raises NotFound, IllegalTransition."""
     reason = encoding.optional_text(reason, "reason") or "Task cancelled"
-    row = _checked(session, task_id, Verb.CANCEL)
+    row = _checked(session, task_id, Transition.CANCEL)
     session.after(log.info, "task_cancelled", task_id=task_id, was=str(_status(row)), reason=reason)
     if row["state"] == "running":
         _end_running(session, row, Outcome.CANCELLED, Status.CANCELLED, Note("task_cancelled", ENDS, message=reason))
@@ -53,14 +53,14 @@ def cancel(session: Session, task_id: int, reason: str | None = None) -> None:
     session.connection.execute(sa.insert(event), [stored_note(note, row, moment, Status.CANCELLED)])
     ended = {"status": "cancelled", "error": reason, "result": None, "finished_at": moment, "suspend_reason": None}
     last = {"last_event_type": "task_cancelled", "last_event_at": moment}
-    count_off(session, finish(session, [{name: row[name] for name in SHARED} | ended | last]))
+    count_off(session, finish(session, [{name: row[name] for name in LASTING} | ended | last]))
 
 
 @write
 def resume(session: Session, task_id: int, reason: str | None = None) -> None:
     """Send a paused task back to its start, or a suspended one to its next stage. Raises NotFound, IllegalTransition."""
     reason = encoding.optional_text(reason, "reason") or "manual"
-    row = _checked(session, task_id, Verb.RESUME)
+    row = _checked(session, task_id, Transition.RESUME)
     session.after(log.debug, "task_resumed", task_id=task_id, was=str(_status(row)), reason=reason)
     moment = session.now()
     if row["state"] == "paused":
@@ -79,7 +79,7 @@ def redrive(session: Session, task_id: int) -> None:
     query = _named(session, task_final, task_id).with_for_update(of=task_final)
     row = session.connection.execute(query).mappings().first()
     if row is None:
-        _checked(session, task_id, Verb.REDRIVE)
+        _checked(session, task_id, Transition.REDRIVE)
         raise NotFound("task", task_id, session.namespace)
     session.after(log.debug, "task_redriven", task_id=task_id, was=row["status"])
     moment = session.now()
@@ -88,7 +88,7 @@ def redrive(session: Session, task_id: int) -> None:
     last = {"last_event_type": "task_redriven", "last_event_at": moment}
     pending = due(session, max(row["run_at"], moment), moment, row["priority"])
     session.connection.execute(sa.delete(task_final).where(task_final.c.id == task_id))
-    session.connection.execute(sa.insert(task), [{n: row[n] for n in SHARED} | again | last | pending])
+    session.connection.execute(sa.insert(task), [{n: row[n] for n in LASTING} | again | last | pending])
     note = Note("task_redriven", BETWEEN, row["status"])
     session.connection.execute(sa.insert(event), [stored_note(note, row, moment, Status.PENDING)])
     _await_again(session, row)
@@ -101,7 +101,7 @@ def _await_again(session: Session, row: Row) -> None:
     session.connection.execute(sa.update(task).where(waiting).values(open_children=task.c.open_children + 1))
 
 
-def _checked(session: Session, task_id: int, verb: Verb) -> Row:
+def _checked(session: Session, task_id: int, verb: Transition) -> Row:
     """The hot row, locked, of a task that the verb may be used on."""
     row = session.connection.execute(_named(session, task, task_id).with_for_update(of=task)).mappings().first()
     if row is not None:
@@ -120,7 +120,7 @@ def _named(session: Session, table: sa.Table, task_id: int) -> sa.Select[Any]:
 
 
 def _status(row: Row) -> Status:
-    return STATUS.get(row["state"]) or Status(row["state"])
+    return status_of(row["state"])
 
 
 def _end_running(session: Session, row: Row, outcome: Outcome, status: Status, note: Note) -> None:

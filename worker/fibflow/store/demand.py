@@ -68,14 +68,14 @@ def demands(
 ) -> dict[Name, Demand]:
     """What is asked for of each pool that types are bound to, in these namespaces or in all; `known`: paces as of lately."""
     bound = _bound if namespaces is None else sa.and_(_bound, task_type.c.namespace.in_(namespaces))
-    query = sa.select(task_type.c.id, task_type.c.namespace, task_type.c.pool, _held).where(bound)
+    query = sa.select(task_type.c.id, task_type.c.namespace, task_type.c.pool, _paused).where(bound)
     moment, pace = session.now(), paces(session) if known is None else known
     waiting, running, due = _waiting(session, bound), _running(session, bound), _due(session, bound)
     loads: defaultdict[Name, list[Load]] = defaultdict(list)
     ticks: defaultdict[Name, list[int]] = defaultdict(list)
-    for type_id, namespace, pool, held in session.connection.execute(query):
+    for type_id, namespace, pool, paused in session.connection.execute(query):
         name, own = Name(namespace, pool), pace.get(type_id, Pace())
-        idle, rate = (0, 0.0) if held else (waiting[type_id], own.arrival_rate)
+        idle, rate = (0, 0.0) if paused else (waiting[type_id], own.arrival_rate)
         loads[name].append(Load(idle, running[type_id], rate, own.service_time))
         if type_id in due:
             ticks[name].append(due[type_id])
@@ -83,7 +83,7 @@ def demands(
 
 
 _bound: sa.ColumnElement[bool] = task_type.c.pool.is_not(None)
-_held = sa.or_(task_type.c.paused, task_type.c.suspended).label("held")
+_paused = sa.or_(task_type.c.paused, task_type.c.suspended).label("paused")
 
 
 def _seconds_until(instants: Sequence[int], moment: int) -> float | None:

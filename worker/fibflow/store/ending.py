@@ -64,14 +64,14 @@ VERB = {
     Outcome.CANCELLED: "cancel",
 }
 
-SHARED = tuple(column.name for column in task_final.c if column.name in task.c and column.name != "status")
-"""The columns that a task takes along when it ends."""
+LASTING = tuple(column.name for column in task_final.c if column.name in task.c)
+"""The columns of hot tasks and of final ones: what a task takes along when it ends, and when it is redriven."""
 
 
 def final_row(ending: Ending, row: Row, moment: int) -> dict[str, Any]:
     """The row of `task_final` that a locked hot row becomes by this ending."""
     return {
-        **{name: row[name] for name in SHARED},
+        **{name: row[name] for name in LASTING},
         "status": ending.next.status,
         "failures": ending.next.failures,
         "interruptions": ending.next.interruptions,

@@ -23,7 +23,7 @@ from fibflow.model import Status
 from fibflow.store.batch import array, integers
 from fibflow.store.cron import pause_after_failure
 from fibflow.store.database import Session
-from fibflow.store.ending import SHARED, Ending, Key
+from fibflow.store.ending import LASTING, Ending, Key
 from fibflow.store.notes import BETWEEN, Note, stored_note
 from fibflow.store.notices import wake
 from fibflow.store.tables import event, task, task_final
@@ -40,7 +40,7 @@ SET = {
 }
 """What completing changes; all else a task takes along."""
 
-KEPT = {name: SET.get(name, f"gone.{name}") for name in ("status", *SHARED, "result", "finished_at")}
+KEPT = {name: SET.get(name, f"gone.{name}") for name in ("status", *LASTING, "result", "finished_at")}
 
 COMPLETE_OWNED = sa.text(f"""
 WITH owner AS MATERIALIZED (
@@ -56,7 +56,7 @@ WITH owner AS MATERIALIZED (
 ), gone AS (
     DELETE FROM fibflow.task t USING given
     WHERE t.id = given.id AND t.attempt = given.fence AND t.worker_id = given.worker_id
-    RETURNING {", ".join(f"t.{name}" for name in SHARED if name not in SET)}, t.claimed_at, given.result AS given_result
+    RETURNING {", ".join(f"t.{name}" for name in LASTING if name not in SET)}, t.claimed_at, given.result AS given_result
 ), kept AS (
     INSERT INTO fibflow.task_final ({", ".join(KEPT)})
     SELECT {", ".join(KEPT.values())} FROM gone, clock

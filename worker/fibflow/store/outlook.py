@@ -125,7 +125,7 @@ def owned(session: Session, worker_id: int) -> set[Key]:
 
 
 @read
-def held(session: Session, worker_id: int, keys: Collection[Key]) -> list[Claimed]:
+def claims_of(session: Session, worker_id: int, keys: Collection[Key]) -> list[Claimed]:
     """Attempts that this worker runs, as their claim told them, or would have if its answer had not been lost."""
     ids = [task_id for task_id, _ in keys]
     columns = [task.c[name] for name in Claimed._fields]

@@ -77,10 +77,14 @@ class Forgotten:
 def prune(
     session: Session, *, age: float | None = None, statuses: Iterable[Status | str] = PRUNABLE, limit: int = 500
 ) -> Pruned:
-    """Delete workflows whose root has one of the statuses and whose last task ended at least `age` seconds ago.
+    """Delete the namespace's workflows whose root has one of the statuses and whose last task ended `age` seconds ago, or more.
 
-    Without an age: a day, in memory an hour. Paused tasks count as ended only if "paused" is asked for. Workers, ticks, and
-    late writes for tasks that had gone, of as long ago, go too. A batch holds at most `limit` tasks. Raises InvalidInput.
+    A workflow goes as a whole, with its events and attempts, once nothing in it is open; a paused task is open unless "paused"
+    is among the statuses. Without an age: a day, in memory an hour. Workers and ticks of as long ago go too, and what was
+    written late for tasks that had gone.
+
+    This is one batch, of at most `limit` tasks: its counts, and whether there is `more`. A client's `prune` goes on to the end
+    and adds the batches up. Raises InvalidInput.
     """
     age = _usual_age(session) if age is None else encoding.number(age, "age", 0.001, encoding.LONGEST_DURATION)
     encoding.number(limit, "limit", 1, LONGEST_PAGE, whole=True)
@@ -126,9 +130,9 @@ def delete(
     status: Status | str | None = None,
     limit: int = LONGEST_PAGE,
 ) -> Deleted:
-    """Delete whole final workflows whose root matches (no filter matches all). Raises InvalidInput.
+    """Delete whole final workflows whose root matches (no filter matches all): one batch, of at most `limit` tasks.
 
-    A batch holds at most `limit` tasks.
+    A client's `delete` goes on to the end and adds the batches up. Raises InvalidInput.
     """
     encoding.optional_text(type, "type")
     encoding.optional_text(tag, "tag")

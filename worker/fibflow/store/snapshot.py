@@ -28,6 +28,7 @@ from fibflow.model import (
 )
 from fibflow.store.clock import seconds, to_datetime
 from fibflow.store.database import Session
+from fibflow.store.ending import LASTING
 from fibflow.store.paging import identity
 from fibflow.store.tables import cron_task, task, task_final, task_type
 
@@ -37,9 +38,8 @@ Row = sa.Row[Any]
 PENDING = ("scheduled", "ready")
 """The states that people see as pending."""
 
-SHARED = [column.name for column in task_final.c if column.name in task.c]
 EVERYTHING = (
-    *SHARED,
+    *LASTING,
     "namespace",
     "type",
     "status",
@@ -86,6 +86,11 @@ def _column(kind: str, name: str) -> sa.ColumnElement[Any]:
         return sa.literal_column("0", sa.Integer)
     other = task_final if kind == "hot" else task
     return sa.cast(sa.null(), other.c[name].type)
+
+
+def status_of(state: str) -> Status:
+    """The status of a hot task in a state."""
+    return Status.PENDING if state in PENDING else Status(state)
 
 
 def kinds_of(status: Status | None) -> list[str]:

@@ -18,6 +18,7 @@ from fibflow.schedule import Schedule
 from fibflow.store.cron import CronDeclaration, cron_columns, starting_at, update_cron
 from fibflow.store.database import Session, read, write
 from fibflow.store.installation import Lead, check_lead
+from fibflow.store.snapshot import status_of
 from fibflow.store.synced import Name, among
 from fibflow.store.tables import cron_task, cron_tick, task, task_final, task_type
 from fibflow.store.tasktypes import insert_or_nothing, options_of
@@ -216,10 +217,7 @@ def _last(session: Session, ids: Sequence[int]) -> dict[int, tuple[int, str]]:
         .outerjoin(task, task.c.id == cron_tick.c.task_id)
     )
     found = session.connection.execute(query)
-    return {row.cron_id: (row.tick, row.status or STATUS.get(row.state, row.state) or "deleted") for row in found}
-
-
-STATUS = {"ready": "pending", "scheduled": "pending"}
+    return {row.cron_id: (row.tick, row.status or (str(status_of(row.state)) if row.state else "deleted")) for row in found}
 
 
 def _missed(session: Session, ids: Sequence[int]) -> dict[int, int]:
