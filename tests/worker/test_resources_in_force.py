@@ -11,6 +11,7 @@ from fibflow import App, Client, Status, resources
 from fibflow.dev import Watch
 from fibflow.errors import InvalidInput
 from fibflow.store.installation import take_lead
+from fibflow.store.migrate import migrate
 from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_worker.runtime import Settings, Worker
 from fix_semantics import until
@@ -147,3 +148,38 @@ def test_dev_leaves_a_database_alone_that_an_operator_serves(database, tmp_path)
     with pytest.raises(InvalidInput, match="serves the operator of installation fibflow/fibflow; use kubectl, or another"):
         resources.apply(database, resources.read(tmp_path))
     assert Client(database).types() == []
+
+
+CROPPING = """
+import os
+from fibflow import App
+app = App()
+app.add("crop", lambda ctx, width: [width, os.environ["PLACE"]])
+app.add("other", lambda ctx: None)
+"""
+OWN = "{worker: {app: 'cropping:app', replicas: 2, env: [{name: PLACE, value: here}]}}"
+
+
+def test_a_type_with_workers_of_its_own_gets_processes_that_complete_its_tasks_and_no_others(tmp_path):
+    database_url = f"sqlite:///{tmp_path}/it.db"
+    (tmp_path / "cropping.py").write_text(CROPPING)
+    (tmp_path / "it.yaml").write_text(HEAD.format("TaskType", "crop", OWN))
+    command = [sys.executable, "-m", "fibflow", "dev", "-f", "it.yaml", "--database", database_url]
+    migrate(database_url)
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as dev, Client(database_url) as client:
+        try:
+            until(lambda: len(client.workers()) == 2, 60)
+            client.declare_types([Declaration("other")])
+            other, task_id = client.enqueue("other"), client.enqueue("crop", {"width": 3})
+            until(lambda: client.get(task_id).status is Status.COMPLETED)
+            pods = {worker.id: worker.pod_id for worker in client.workers()}
+            dev.terminate()
+            _, told = dev.communicate(timeout=30)
+        finally:
+            dev.kill()
+        assert client.get(task_id).result == [3, "here"]
+        assert client.get(other).status is Status.PENDING, "its application has the handler, and it is not theirs to run"
+        (attempt,) = client.attempts(task_id).items
+    assert sorted(map(str, pods.values())) == ["TaskType.crop-0", "TaskType.crop-1"]
+    assert attempt.worker_id in pods
+    assert "TaskType.crop-0 started" in told and "TaskType.crop-1 started" in told and dev.returncode == 0
