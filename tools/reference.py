@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 CHART = ROOT / "charts" / "fibflow"
 COPIED = runpy.run_path(str(Path(__file__).with_name("pod_settings.py")))["COPIED"]
+OF_CODE = runpy.run_path(str(Path(__file__).with_name("reference_of_code.py")))
 ORDER = ("tasktype", "crontask", "workerpool")
 BOUNDS = {
     "minimum": "at least {}",
@@ -41,7 +42,8 @@ MADE = "<!-- Made by tools/reference.py; a change here is lost. -->\n"
 
 def pages() -> dict[str, str]:
     """The pages' texts by the names of their files."""
-    return {"resources.md": resources(), "reasons.md": reasons(), "values.md": values(), "metrics.md": metrics()}
+    of_code = {f"{name}.md": OF_CODE[name](MADE) for name in ("commands", "options", "client")}
+    return {"resources.md": resources(), "reasons.md": reasons(), "values.md": values(), "metrics.md": metrics(), **of_code}
 
 
 def copies() -> dict[str, str]:

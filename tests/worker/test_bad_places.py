@@ -148,7 +148,8 @@ def test_an_application_that_does_not_import_is_refused(fibflow, target, fragmen
 
 WORKER_OPTIONS = {
     "negative slots": (["--slots", "-1"], "'--slots': -1"),
-    "a negative lease": (["--lease", "-1"], "'--lease': -1.0"),
+    "a negative lease": (["--lease", "-1"], "lease: -1.0 is not between 0.1 and 3,600"),
+    "a lease that is a word": (["--lease", "long"], "'--lease': 'long' is not a valid number of seconds"),
     "a lease that is no number": (["--lease", "nan"], "lease: nan is not a number"),
     "an endless drain": (["--drain", "inf"], "drain: inf is not a number"),
     "a heartbeat longer than the lease": (["--lease", "3"], "lease: 3.0 is less than two heartbeats of 5 s"),

@@ -75,7 +75,12 @@ class App:
         run_in: str | None = None,
         **options: Any,
     ) -> None:
-        """Serve a task type by a function. Durations in seconds. Raises InvalidInput."""
+        """Serve a task type by a function, which takes a context and the payload. Raises InvalidInput.
+
+        `options` are those of a task, for all of this type that do not say otherwise. `max_concurrent_tasks`: how many of them
+        one worker runs at once. `run_in="process"`: a process of its own, which is killed at the timeout; without it, an async
+        function runs in the event loop, another one in a thread.
+        """
         if not callable(function):
             raise InvalidInput("function", function, "is no handler; give a function that takes a context")
         declaration = Declaration(name, encoding.named_options(self.defaults | options), max_concurrent_tasks, description)

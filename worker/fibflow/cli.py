@@ -19,6 +19,7 @@ from fibflow import cli_output as output
 from fibflow.cli_cron import cron
 from fibflow.cli_program import Place, connected, did, located, reading, run
 from fibflow.cli_tasks import tasks
+from fibflow.cli_values import Seconds
 from fibflow.encoding import LONGEST_DURATION, number, optional_text, text
 from fibflow.logs import LEVELS, configure
 from fibflow.model import FINAL, Status
@@ -77,7 +78,7 @@ def worker(place: Place, arguments: tuple[str, ...]) -> None:
 
 
 @commands.command()
-@click.option("--wait", type=float, default=0.0, help="Seconds to wait for a database that does not answer yet.")
+@click.option("--wait", type=Seconds(), default=0.0, help="Seconds to wait for a database that does not answer yet.")
 @click.option("--installation", metavar="ID", help="Refuse a database that serves another installation.")
 @click.option(
     "--checking", metavar="URL", envvar="FIBFLOW_CHECKING", help="Check afterwards that this role may use the tables."
@@ -130,7 +131,7 @@ def _answer(place: Place, found: list[Any], columns: dict[str, Callable[[Any], o
 
 
 @commands.command()
-@click.option("--age", type=float, help="Seconds since the last task ended. [default: a day]")
+@click.option("--age", type=Seconds(), help="Seconds since the last task ended. [default: a day]")
 @click.option(
     "--status",
     "statuses",

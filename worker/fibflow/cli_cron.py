@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from fibflow import cli_output as output
-from fibflow.cli_program import Place, Whole, connected, did, reading
+from fibflow.cli_program import Place, connected, did, reading
+from fibflow.cli_values import Whole
 from fibflow.schedule import SECOND, Schedule
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -53,12 +53,6 @@ class Place:
     json: bool = False
 
 
-class Whole(click.IntRange):
-    """An integer within bounds, which is called so when it is none."""
-
-    name = "whole number"
-
-
 def located(command: Command) -> Command:
     """Give a command --database and --namespace; they may stand before it and after it. Raises InvalidInput."""
     command = _place_option("--namespace", "namespace", "FIBFLOW_NAMESPACE", "Namespace to work in.")(command)

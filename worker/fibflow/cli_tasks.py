@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fibflow import cli_output as output
-from fibflow.cli_program import Place, Whole, connected, did, reading
+from fibflow.cli_program import Place, connected, did, reading
+from fibflow.cli_values import Seconds, Whole
 from fibflow.encoding import parse
 from fibflow.model import Outcome, Status
 from fibflow.records import Page
@@ -28,10 +29,10 @@ tasks = click.Group()
 @tasks.command()
 @click.argument("task_type", metavar="TYPE")
 @click.argument("payload", metavar="[PAYLOAD-JSON]", default="{}")
-@click.option("--delay", type=float, help="Seconds until it is due.")
+@click.option("--delay", type=Seconds(), help="Seconds until it is due.")
 @click.option("--priority", type=int, help="From -20 to 20; a higher one is claimed earlier.")
 @click.option("--tag", help="A text to find it by.")
-@click.option("--timeout", type=float, help="Seconds that one attempt may take.")
+@click.option("--timeout", type=Seconds(), help="Seconds that one attempt may take.")
 @click.option("--max-attempts", type=int, help="Attempts that may fail.")
 @reading
 @placed

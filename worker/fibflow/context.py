@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
-from fibflow.model import NO_PAYLOAD, Child, Json, NewTask, given
+from fibflow.model import Child, Json, NewTask
+from fibflow.plain_verbs import NO_PAYLOAD, given
 from fibflow.store.clock import EPOCH
 from fibflow.store.notes import Note
 from fibflow.store.record import checkpoint_note, progress_note

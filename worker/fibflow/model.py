@@ -109,11 +109,17 @@ class Options:
     """How a task is run. None inherits: from the task type, the parent, the defaults below. Durations in seconds."""
 
     timeout: float | None = None
+    """How long one attempt may take."""
     max_attempts: int | None = None
+    """Attempts that may fail or time out, the first one included."""
     backoff: float | None = None
+    """Between a failure and the next attempt."""
     backoff_factor: float | None = None
+    """What the backoff is multiplied by after each further failure."""
     max_backoff: float | None = None
+    """What the backoff grows to at the most; a year where nothing is said."""
     priority: int | None = None
+    """A higher one is claimed earlier."""
 
 
 DEFAULT_TIMEOUT = 60.0
@@ -131,15 +137,6 @@ MAX_JSON = 1 << 20
 """Bytes of a payload, a result or a context."""
 MAX_ERROR = 64 << 10
 """Bytes of an error; longer ones keep their head and their tail."""
-
-
-NO_PAYLOAD: Json = {}
-"""Stands for a payload that was not given, which is not the payload None, JSON's null."""
-
-
-def given(payload: Json) -> Json:
-    """A payload, or a new empty one for none."""
-    return {} if payload is NO_PAYLOAD else payload
 
 
 @dataclass(frozen=True, slots=True)

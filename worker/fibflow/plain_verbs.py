@@ -6,8 +6,16 @@ from datetime import datetime
 
 import fibflow.store.cron
 import fibflow.store.enqueue
-from fibflow.model import NO_PAYLOAD, ConcurrencyPolicy, Json, MissedRunPolicy, NewTask, Options, TaskId, given
+from fibflow.model import ConcurrencyPolicy, Json, MissedRunPolicy, NewTask, Options, TaskId
 from fibflow.store.database import Session, statement, write
+
+NO_PAYLOAD: Json = {}
+"""Stands for a payload that was not given, which is not the payload None, JSON's null."""
+
+
+def given(payload: Json) -> Json:
+    """A payload, or a new empty one for none."""
+    return {} if payload is NO_PAYLOAD else payload
 
 
 @statement

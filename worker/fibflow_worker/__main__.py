@@ -18,6 +18,7 @@ import fibflow
 import fibflow_worker
 from fibflow import encoding
 from fibflow.app import App
+from fibflow.cli_values import Seconds, Whole
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
 from fibflow.logs import LEVELS, configure, logger
 from fibflow.store.database import Database
@@ -35,21 +36,26 @@ LONGEST_CAUSE = 300
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("app", envvar="FIBFLOW_APP", metavar="MODULE:APP")
-@click.option("--database", envvar="FIBFLOW_DATABASE", default="sqlite:///fibflow.db", show_default=True)
-@click.option("--namespace", envvar="FIBFLOW_NAMESPACE", default="default", show_default=True)
+@click.option("--database", envvar="FIBFLOW_DATABASE", default="sqlite:///fibflow.db", show_default=True, help="Database URL.")
+@click.option("--namespace", envvar="FIBFLOW_NAMESPACE", default="default", show_default=True, help="Namespace to work in.")
 @click.option("--pod-id", envvar="FIBFLOW_POD_ID", default=None, help="The pod's name, which a restart keeps.")
 @click.option("--pod-uid", envvar="FIBFLOW_POD_UID", default=None, help="The pod's uid, which no other pod has.")
 @click.option("--pool", envvar="FIBFLOW_POOL", default=None, help="Claim the types bound to this WorkerPool; none: the others.")
 @click.option("--type", envvar="FIBFLOW_TYPE", default=None, help="Run this task type only, of those that the application has.")
+@click.option("--port", envvar="FIBFLOW_PORT", default=None, type=Whole(0, 65535), help="Serve /livez, /readyz, /metrics.")
+@click.option("--slots", default=10, show_default=True, type=Whole(1), help="Attempts that run at once.")
+@click.option("--poll-interval", default=1.0, show_default=True, type=Seconds(), help="Seconds between two looks for work.")
+@click.option("--heartbeat-interval", default=5.0, show_default=True, type=Seconds(), help="Seconds between two renewals.")
+@click.option("--lease", default=30.0, show_default=True, type=Seconds(), help="Seconds for which it may be silent.")
+@click.option("--drain", default=30.0, show_default=True, type=Seconds(), help="Seconds for what runs to end after SIGTERM.")
 @click.option(
-    "--port", envvar="FIBFLOW_PORT", default=None, type=click.IntRange(0, 65535), help="Serve /livez, /readyz, /metrics."
+    "--log-level",
+    envvar="FIBFLOW_LOG_LEVEL",
+    default="INFO",
+    show_default=True,
+    type=click.Choice(LEVELS, False),
+    help="What to tell on stderr.",
 )
-@click.option("--slots", default=10, show_default=True, type=click.IntRange(1))
-@click.option("--poll-interval", default=1.0, show_default=True, type=click.FloatRange(0.01))
-@click.option("--heartbeat-interval", default=5.0, show_default=True, type=click.FloatRange(0.05))
-@click.option("--lease", default=30.0, show_default=True, type=click.FloatRange(0.1))
-@click.option("--drain", default=30.0, show_default=True, type=click.FloatRange(0))
-@click.option("--log-level", envvar="FIBFLOW_LOG_LEVEL", default="INFO", show_default=True, type=click.Choice(LEVELS, False))
 @click.option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
 def main(
     app: str, database: str, namespace: str, port: int | None, log_level: str, exit_with_parent: bool, **settings: Any
