@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from fibflow import Client, NewTask, Outcome
 from fibflow.lifecycle import Next, after_failure, after_release, ended
 from fibflow.model import WorkerId
+from fibflow.plain_verbs import NO_PAYLOAD
 from fibflow.store import claim, leases, outlook, record, settle
 from fibflow.store.claim import Claimed
 from fibflow.store.database import Database, Session, write
@@ -51,7 +52,7 @@ class Hand:
         (kind,) = (kind for kind in self.client.types() if kind.name == type)
         return list(self.database.call(claim.claim, self.worker_id, [claim.Lane(kind.id, limit)], limit))
 
-    def take(self, type: str = "work", payload: Any = None, **options: Any) -> Claimed:
+    def take(self, type: str = "work", payload: Any = NO_PAYLOAD, **options: Any) -> Claimed:
         """A new task's first attempt."""
         task_id = self.client.enqueue(type, payload, **options)
         return self.again(task_id, type)

@@ -22,6 +22,7 @@ from fibflow import App, Client, Outcome, Status
 from fibflow.errors import LeaseLost
 from fibflow.lifecycle import Facts, Next, ended
 from fibflow.model import FINAL, Task, TaskId
+from fibflow.plain_verbs import NO_PAYLOAD
 from fibflow.records import Worker as WorkerRow
 from fibflow.store import claim, leases, settle
 from fibflow.store.database import Database, Session, write
@@ -159,7 +160,7 @@ class Workplace:
         until(lambda: self.client.get(task_id).status in FINAL)
         return self.client.get(task_id)
 
-    def outcome(self, type: str, payload: Any = None, **options: Any) -> Task:
+    def outcome(self, type: str, payload: Any = NO_PAYLOAD, **options: Any) -> Task:
         """What becomes of a new task."""
         return self.ended(self.client.enqueue(type, payload, **options))
 
@@ -178,7 +179,7 @@ class Workplace:
         (kind,) = (kind for kind in self.client.types() if kind.name == type)
         return list(self.database.call(claim.claim, worker_id, [claim.Lane(kind.id, limit)], limit))
 
-    def taken(self, worker_id: int, type: str, payload: Any = None, **options: Any) -> Any:
+    def taken(self, worker_id: int, type: str, payload: Any = NO_PAYLOAD, **options: Any) -> Any:
         """A new task that this worker has claimed; its row."""
         task_id = self.client.enqueue(type, payload, **options)
         (row,) = self.claimed(worker_id, type)

@@ -1,5 +1,6 @@
 """The reference pages and the chart's copies say what their sources say."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -32,3 +33,9 @@ def test_the_page_of_resources_tells_bounds_and_rules():
 @pytest.mark.parametrize("name", TOOL["ORDER"])
 def test_the_workers_of_a_types_own_have_the_fields_of_a_pool(name):
     assert (ROOT / "crds" / f"{name}.yaml").read_text() == TOOL["definition"](name), "run `make reference`"
+
+
+def test_every_target_of_make_is_told_to_contributors():
+    targets = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert [target for target in targets if f"`make {target}" not in page] == []
