@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from fibflow import cli_output as output
 from fibflow.cli_cron import cron
-from fibflow.cli_program import Place, connected, did, located, reading, run
+from fibflow.cli_program import Place, connected, did, listed, located, reading, run
 from fibflow.cli_tasks import tasks
 from fibflow.cli_values import Seconds
 from fibflow.encoding import LONGEST_DURATION, number, optional_text, text
@@ -109,8 +108,7 @@ def migrate(place: Place, wait: float, installation: str | None, checking: str |
 def workers(place: Place) -> None:
     """List the workers, and those that were not long ago."""
     with connected(place) as client:
-        found = list(client.workers())
-    _answer(place, found, output.WORKER_COLUMNS)
+        listed(place, client.workers(), output.WORKER_COLUMNS)
 
 
 @commands.command()
@@ -119,15 +117,7 @@ def workers(place: Place) -> None:
 def types(place: Place) -> None:
     """List the task types."""
     with connected(place) as client:
-        found = list(client.types())
-    _answer(place, found, output.TYPE_COLUMNS)
-
-
-def _answer(place: Place, found: list[Any], columns: dict[str, Callable[[Any], object]]) -> None:
-    if place.json:
-        output.json(found)
-    else:
-        output.Screen().print(output.table(columns, found))
+        listed(place, client.types(), output.TYPE_COLUMNS)
 
 
 @commands.command()

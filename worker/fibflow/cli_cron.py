@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from fibflow import cli_output as output
-from fibflow.cli_program import Place, connected, did, reading
+from fibflow.cli_program import Place, connected, did, listed, reading
 from fibflow.cli_values import Whole
 from fibflow.schedule import SECOND, Schedule
 
@@ -49,30 +49,21 @@ def _following(schedule: Schedule, instant: int, count: int) -> list[datetime]:
 def list_crons(place: Place) -> None:
     """List the cron tasks."""
     with connected(place) as client:
-        found = list(client.crons())
-    if place.json:
-        output.json(found)
-    else:
-        output.Screen().print(output.table(output.CRON_COLUMNS, found))
+        listed(place, client.crons(), output.CRON_COLUMNS)
 
 
-@cron.command()
-@click.argument("name")
-@reading
-@placed
-def pause(place: Place, name: str) -> None:
-    """End the ticks of a cron task until it is resumed."""
-    with connected(place) as client:
-        client.pause_cron(name)
-    did(place, f"paused: {name}", cron=name, done="paused")
+def _add_verb(name: str, done: str, text: str) -> None:
+    """A command that has the client do one thing to one cron task."""
+
+    @cron.command(name=name, help=text)
+    @click.argument("cron_name", metavar="NAME")
+    @reading
+    @placed
+    def act(place: Place, cron_name: str) -> None:
+        with connected(place) as client:
+            getattr(client, f"{name}_cron")(cron_name)
+        did(place, f"{done}: {cron_name}", cron=cron_name, done=done)
 
 
-@cron.command()
-@click.argument("name")
-@reading
-@placed
-def resume(place: Place, name: str) -> None:
-    """Let a cron task tick again."""
-    with connected(place) as client:
-        client.resume_cron(name)
-    did(place, f"resumed: {name}", cron=name, done="resumed")
+_add_verb("pause", "paused", "Decide no more ticks of a cron task until it is resumed.")
+_add_verb("resume", "resumed", "Let a cron task tick again.")

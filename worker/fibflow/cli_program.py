@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -97,6 +97,14 @@ def did(place: Place, told: str, **answer: object) -> None:
         cli_output.json(answer)
     else:
         click.echo(cli_output.line(told))
+
+
+def listed(place: Place, found: Sequence[object], columns: Mapping[str, Callable[[Any], object]]) -> None:
+    """Show what was found: a table for people, all of it for programs."""
+    if place.json:
+        cli_output.json(found)
+    else:
+        cli_output.Screen().print(cli_output.table(columns, found))
 
 
 @contextmanager
