@@ -123,6 +123,8 @@ def test_an_unknown_type_or_a_bad_payload_stores_nothing(hand):
 
     for payload in (GOOD, [1, 2], "text", 0, False, None, "x" * (MAX_JSON - 2)):
         assert hand.client.get(hand.client.enqueue("work", payload)).payload == payload, "any JSON value, as it is"
+    assert hand.client.get(hand.client.enqueue("work")).payload == child("work").payload == {}
+    assert child("work", None).payload is None
 
 
 def test_a_handler_takes_a_payload_whole_or_by_checked_names(workplace):

@@ -198,4 +198,4 @@ def sentence(error: FibflowError) -> str:
     """What a program says when it ends with this error: the field, the value and the way out."""
     if isinstance(error, DatabaseUnavailable):
         return f"database: {error}; start it, or name another with --database"
-    return f"database: {error}" if isinstance(error, SchemaMismatch) else str(error)
+    return f"database: {error}" if isinstance(error, DatabaseError) else str(error)
