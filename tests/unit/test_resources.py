@@ -410,6 +410,14 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
     assert "holds no .yaml" in refusal(tmp_path)
 
 
+def test_a_folder_that_changes_under_the_reader_or_is_barred_is_refused(tmp_path, monkeypatch):
+    def barred(*_):
+        raise PermissionError(13, "Permission denied", "/secret")
+
+    monkeypatch.setattr(Path, "rglob", barred)
+    assert "cannot be read ([Errno 13] Permission denied: '/secret'); name another" in refusal(tmp_path)
+
+
 # ── the schemas themselves ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -49,6 +49,7 @@ IN_THE_DATABASE = {
         "pending does not become pending; resume takes one that is paused or suspended",
     ),
     "an id that is no number": (["show", "abc"], "'ID': 'abc' is not a valid whole number"),
+    "an id that is long": (["show", "x" * 5000], f"'ID': '{'x' * 79}... is not a valid whole number"),
 }
 
 

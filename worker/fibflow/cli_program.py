@@ -7,7 +7,9 @@ An error of fibflow is one sentence on stderr, never a traceback. The commands a
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ from fibflow.errors import (
 if TYPE_CHECKING:
     from fibflow.client import Client
 
+LONG_WORD = re.compile(r"\S{100,}")
 DEFAULT_URL = "sqlite:///fibflow.db"
 BAD_INPUT = (
     InvalidInput,
@@ -129,7 +132,7 @@ def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
         code = commands.main(arguments, prog_name="fibflow", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return 2
     except BAD_INPUT as error:
         return _said(error, 2)
@@ -145,6 +148,13 @@ def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0
+
+
+def _show(error: click.ClickException) -> None:
+    """What click says of a command line, but for what is too long to be read in it."""
+    told = io.StringIO()
+    error.show(told)
+    click.echo(LONG_WORD.sub(lambda found: f"{found[0][:80]}...", told.getvalue()), err=True, nl=False)
 
 
 def _said(error: FibflowError, code: int) -> int:

@@ -66,7 +66,10 @@ def files(path: Path) -> list[Path]:
         raise InvalidManifest(
             "file", str(path), "does not exist, or is neither a file nor a folder; give a YAML file or a folder of them"
         )
-    found = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
+    try:
+        found = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
+    except OSError as error:
+        raise InvalidManifest("folder", str(path), f"cannot be read ({error}); name another") from None
     if not found:
         raise InvalidManifest("folder", str(path), "holds no .yaml or .yml file; put manifests there, or name another")
     return found

@@ -65,12 +65,11 @@ def main(
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     configure(log_level)
     try:
-        served = load(app)
-        if settings["type"] is not None and settings["type"] not in served.handlers:
-            log.warning("handler_missing", type=settings["type"], app=app, handlers=sorted(served.handlers))
-        worker = Worker(served, _database(database, namespace), Settings(**settings))
+        worker = Worker(load(app), _database(database, namespace), Settings(**settings))
     except FibflowError as error:
         _leave(_told(error))
+    if worker.settings.type not in (None, *worker.app.handlers):
+        log.warning("handler_missing", type=worker.settings.type, app=app, handlers=sorted(worker.app.handlers))
     asyncio.run(_serve(worker, port))
 
 
