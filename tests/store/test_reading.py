@@ -1,6 +1,9 @@
 """Readings see hot and final tasks as one list, each once, within their namespace."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -147,14 +150,27 @@ def test_workers_tell_what_they_run(stored):
     assert one.expires_at - one.renewed_at == timedelta(seconds=31)
 
 
+@contextmanager
+def every_statement() -> Iterator[list[str]]:
+    """What SQLAlchemy sends meanwhile, on whatever connection."""
+    sent: list[str] = []
+
+    def keep(*given: Any) -> None:
+        sent.append(given[2])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", keep)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", keep)
+
+
 def test_a_tree_is_read_a_level_at_a_time_whatever_its_width(stored):
     root = stored.task("suspended", attempt=1, spawned=1, children=20, open_children=20)
     kids = [stored.task("suspended", parent_id=root, attempt=1, spawned=1, children=2, open_children=2) for _ in range(20)]
     leaves = [stored.task(status, parent_id=kid, root_id=root) for kid in kids for status in ("completed", "ready")]
-    sent: list[str] = []
-    sa.event.listen(stored.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
-
-    found = stored.call(subtree, root)
+    with every_statement() as sent:
+        found = stored.call(subtree, root)
     assert ([task.id for task in found.tasks], found.left_out) == ([root, *kids, *leaves], 0)
     assert sum(statement.startswith("SELECT") for statement in sent) == 4, "the root, two levels, and that there is no third"
 
