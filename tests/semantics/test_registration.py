@@ -88,7 +88,11 @@ def test_a_payload_is_checked_by_the_hints_of_its_handler(workplace):
     assert workplace.outcome("counting", {"n": 3}).result == [3, "apples"]
     assert workplace.outcome("taking_all", {"n": 3, "unit": "pears"}).result == [3, {"unit": "pears"}]
     assert workplace.outcome("echo", {"anything": [1]}).result == {"anything": [1]}
-    for payload, said in (({"n": "many"}, "n: 'many' does not fit the handler"), ({"n": 3, "m": 1}, "m: 1 does not fit")):
+    for payload, said in (
+        ({"n": "many"}, "n: 'many' does not fit the handler"),
+        ({"n": 3, "m": 1}, "m: 1 does not fit"),
+        (None, "payload: None does not fit the handler: give an object with its parameters: n"),
+    ):
         wrong = workplace.outcome("counting", payload)
         assert (wrong.status, wrong.attempt) == (Status.PERMANENTLY_FAILED, 1)
         assert said in wrong.error

@@ -169,6 +169,17 @@ def test_a_bad_task_type_among_good_ones_stores_none(client, declaration, field)
     assert content(client.database) == before
 
 
+def test_what_is_no_declaration_and_no_id_of_a_worker_is_told(client):
+    before = content(client.database)
+    with pytest.raises(InvalidInput, match=r"declaration: 'work' is not a Declaration; write Declaration\(NAME\)"):
+        client.declare_types(["work"])
+    for wrong in ("x", -1, 10**30, None):
+        for verb in (client.pause_worker, client.resume_worker):
+            with pytest.raises(InvalidInput, match="worker_id: "):
+                verb(wrong)
+    assert content(client.database) == before
+
+
 @pytest.mark.parametrize("text", ["a\0", "\ud800", " "])
 def test_a_text_that_names_or_explains_is_checked_wherever_it_is_given(client, text):
     task_id = client.enqueue("work")

@@ -23,6 +23,7 @@ from fibflow.metrics import LOST_WORKERS
 from fibflow.store.clock import micros, now
 from fibflow.store.database import Session, statement, write
 from fibflow.store.fencing import refuse_fenced
+from fibflow.store.paging import identity
 from fibflow.store.pausing import Pausable, set_paused
 from fibflow.store.recovery import OPERATOR, SWEPT, take_back
 from fibflow.store.tables import worker
@@ -157,7 +158,8 @@ def resume_worker(session: Session, worker_id: int) -> None:
 
 
 def _pausable(session: Session, worker_id: int) -> Pausable:
-    named = sa.and_(worker.c.id == worker_id, worker.c.namespace == session.namespace, worker.c.status == "active")
+    chosen = worker.c.id == identity(worker_id, "worker_id")
+    named = sa.and_(chosen, worker.c.namespace == session.namespace, worker.c.status == "active")
     missing = NotFound("active worker", worker_id, session.namespace)
     return Pausable(worker, named, missing, "worker", log, {"worker_id": worker_id})
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fibflow import encoding
-from fibflow.errors import NotFound, UnknownTaskType
+from fibflow.errors import InvalidInput, NotFound, UnknownTaskType
 from fibflow.logs import logger
 from fibflow.model import Options
 from fibflow.records import TaskType
@@ -65,6 +65,8 @@ def declare_types(
 
 def check_declaration(declaration: Declaration) -> None:
     """Raise InvalidInput for a declaration that could not be stored."""
+    if not isinstance(declaration, Declaration):
+        raise InvalidInput("declaration", declaration, "is not a Declaration; write Declaration(NAME)")
     encoding.text(declaration.name, "type", longest=253)
     encoding.check_options(declaration.options)
     encoding.optional_text(declaration.description, "description")
