@@ -42,9 +42,8 @@ class Handler:
         except ValidationError as error:
             fault = error.errors()[0]
             place = ".".join(map(str, fault["loc"])) or "payload"
-            wanted = (
-                fault["msg"] if fault["loc"] else f"give an object with its parameters: {', '.join(self.shape.model_fields)}"
-            )
+            whole = f"give an object with its parameters: {', '.join(self.shape.model_fields)}"
+            wanted = fault["msg"] if fault["loc"] else whole
             raise InvalidInput(place, fault["input"], f"does not fit the handler: {wanted}") from None
         return {name: getattr(checked, name) for name in type(checked).model_fields} | (checked.model_extra or {})
 
