@@ -1,5 +1,6 @@
 """Databases that are not there and applications that do not import, as a person meets them: exit code 2 and a way out."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from fibflow.store.migrate import migrate
 from fix_commands import content, refused
 from fix_semantics import until
 
@@ -168,6 +170,20 @@ def test_a_worker_with_a_bad_option_does_not_register(fibflow, options, fragment
 def test_the_worker_is_called_as_it_was_started(fibflow, shop):
     assert fibflow("worker", "-h").stdout.startswith(b"Usage: fibflow worker [OPTIONS] MODULE:APP\n")
     refused(fibflow("worker"), "Usage: fibflow worker [OPTIONS] MODULE:APP", "Missing argument 'MODULE:APP'")
+
+
+def test_a_worker_of_a_type_that_its_application_lacks_says_so(shop):
+    migrate("sqlite:///fibflow.db")
+    command = [sys.executable, "-m", "fibflow", "worker", "shop:app", "--type", "resize"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as worker:
+        killer = threading.Timer(60, worker.kill)
+        killer.start()
+        assert worker.stderr is not None
+        told, registered = json.loads(worker.stderr.readline()), worker.stderr.readline()
+        worker.terminate()
+    killer.cancel()
+    assert (told["event"], told["level"], told["type"], told["handlers"]) == ("handler_missing", "warning", "resize", [])
+    assert "worker_registered" in registered and worker.returncode == 0
 
 
 def test_a_log_level_that_is_not_there_is_refused(fibflow, resizing, shop, monkeypatch):
