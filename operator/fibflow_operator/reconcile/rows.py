@@ -2,7 +2,8 @@
 
 Many keys go through together, so that ten thousand resources are a few dozen transactions; a transaction that fails is
 split until the row that fails stands alone. A row that is as wanted is not written. A row whose resource is gone is
-forgotten, unless its name passes to another resource.
+forgotten, unless it passes to another resource that takes it over: the last good row of a resource is its own, and goes
+with it.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ async def _reconcile(scene: Scene, subject: Subject[Any], keys: Sequence[Key]) -
     resources = [resource for key in keys if (resource := scene.world.get(key)) is not None]
     gone = [key for key in keys if scene.world.is_gone(key)]
     stored = await subject.stored(scene, {key.place for key in keys})
-    following = await _forget(scene, subject, gone, stored)
-    decided = _decided(resources, await subject.gather(scene, resources))
+    decide = await subject.gather(scene, resources)
+    following = await _forget(scene, subject, gone, stored, decide)
+    decided = [(resource, _one(resource, decide)) for resource in resources]
     refused = {resource.key: found for resource, found in decided if isinstance(found, Refusal)}
     wanted = [(resource, row) for resource, row in decided if not isinstance(row, Refusal)]
     changed = [(resource, row) for resource, row in wanted if stored.get(resource.key.place) != row]
@@ -56,10 +58,6 @@ async def _reconcile(scene: Scene, subject: Subject[Any], keys: Sequence[Key]) -
         refusal = refused.get(resource.key)
         scene.standings[resource.key] = Standing(refusal, refusal is None or resource.key.place in stored)
     return following | _affected(scene, [resource for resource, _ in changed if resource.key not in refused])
-
-
-def _decided(resources: Sequence[Resource], decide: Decide[Any]) -> list[tuple[Resource, Any]]:
-    return [(resource, _one(resource, decide)) for resource in resources]
 
 
 def _one(resource: Resource, decide: Decide[Any]) -> Any:
@@ -71,7 +69,9 @@ def _one(resource: Resource, decide: Decide[Any]) -> Any:
         return Refusal(Reason.INVALID_SPEC, f"spec: cannot be understood ({one_line(error)[:200]}); correct it")
 
 
-async def _forget(scene: Scene, subject: Subject[Any], gone: Sequence[Key], stored: Mapping[Name, Any]) -> set[Key]:
+async def _forget(
+    scene: Scene, subject: Subject[Any], gone: Sequence[Key], stored: Mapping[Name, Any], decide: Decide[Any]
+) -> set[Key]:
     following: set[Key] = set()
     ended = []
     for key in gone:
@@ -79,12 +79,21 @@ async def _forget(scene: Scene, subject: Subject[Any], gone: Sequence[Key], stor
         row = stored.get(key.place)
         heirs = set() if row is None else set(subject.heirs(scene, row))
         following |= heirs
-        if row is not None and not heirs:
+        if row is not None and not any(_takes_over(scene, heir, decide) for heir in heirs):
             ended.append(key.place)
     if ended:
         log.info("resources_gone", count=len(ended), kind=str(gone[0].kind))
         await scene.writer.write(subject.forget, ended)
     return following
+
+
+def _takes_over(scene: Scene, key: Key, decide: Decide[Any]) -> bool:
+    """Whether a resource is going to have the row, or may be: who is refused has it not, by what is known for certain."""
+    resource, standing = scene.world.get(key), scene.standings.get(key, Standing())
+    if resource is None or (standing.refusal is not None and standing.refusal.reason is Reason.REFUSED):
+        return False
+    named_is_known = scene.world.is_complete(key._replace(kind=Kind.WORKER_POOL))
+    return not (isinstance(_one(resource, decide), Refusal) and named_is_known)
 
 
 def _affected(scene: Scene, changed: Sequence[Resource]) -> set[Key]:

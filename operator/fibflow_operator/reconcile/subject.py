@@ -61,7 +61,7 @@ class Subject(Protocol[R]):
         """Store these rows."""
 
     def heirs(self, scene: Scene, row: R) -> Collection[Key]:
-        """The resources that a row passes to when its own is gone."""
+        """The resources that a row passes to when its own is gone, if they are not refused."""
 
     async def reports(self, scene: Scene, resources: Sequence[tuple[Resource, Standing]]) -> dict[Key, Report]:
         """What statuses are to tell. Raises DatabaseError."""
