@@ -1,6 +1,7 @@
 """Steps of a whole pool against a server in memory: what belongs to others is told, left alone and not asked for again."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ from controller.ground import Ground
 from fibflow.store.database import Database
 from fibflow.store.synced import Name
 from fibflow_operator import deployment
+from fibflow_operator.conditions import Finding, Reason, Type
+from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.plan import Standing
-from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.reconcile.staffed import with_workers
+from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.tending import Tending
 from fibflow_operator.world import Key, Kind, World, seen
 from fibflow_operator.writing import Writer
@@ -42,6 +46,24 @@ class Stage:
 
     async def _confirm(self) -> bool:
         return True
+
+    def change(self, spec: dict[str, Any]) -> None:
+        """The pool says something else, and what it says is stored."""
+        version = self.pool.version + 1
+        metadata = {**POOL["metadata"], "resourceVersion": str(version), "generation": version}
+        self.pool = seen({**POOL, "metadata": metadata, "spec": {"app": "a:b", **spec}})
+        self.scene.world.see(self.pool)
+        self.tending.settled([KEY])
+
+    def ready(self) -> tuple[bool, str]:
+        """What the pool's status says, all of whose pods are there and ready."""
+        found = self.scene.yard.deployments.get(PLACE)
+        if found is not None:
+            up = replace(found, observed=found.generation, replicas=found.wanted, updated=found.wanted, ready=found.wanted)
+            self.scene.yard.deployments[PLACE] = up
+        stored = Report((Finding(Type.READY, True, Reason.IN_FORCE),))
+        told = with_workers(self.scene, self.pool, stored).findings[0]
+        return told.status, str(told.reason)
 
     def know(self) -> None:
         """Lists came that have only what has our label, which is nothing."""
@@ -85,6 +107,36 @@ def test_what_has_our_name_and_is_not_ours_is_told_and_asked_for_again_after_a_c
     asyncio.run(course())
 
 
+BACKLOG = {"scaling": {"policy": "Backlog"}}
+
+
+@pytest.mark.parametrize("answer", [403, 409, 500])
+def test_what_is_refused_stays_told_until_a_retry_has_succeeded(answer, monkeypatch):
+    async def course():
+        stage, answers = Stage(), [403]
+        apply, told = stage.ground.apply, []
+
+        async def refusing(place, body):
+            told.append(stage.ready())
+            if answers:
+                raise ApiRefused(answers.pop(), "no")
+            return await apply(place, body)
+
+        monkeypatch.setattr(stage.ground, "apply", refusing)
+        stage.know()
+        stage.change({"image": "i:1", **BACKLOG})
+        await stage.tend()
+        assert stage.ready() == (False, "DeploymentRefused")
+        answers.append(answer)
+        for _ in range(2):
+            stage.tending.try_again()
+            await stage.tend()
+        assert told[1:] == [(False, "DeploymentRefused")] * 2
+        assert stage.ready() == (True, "InForce")
+
+    asyncio.run(course())
+
+
 def test_a_budget_that_is_deleted_is_made_again_when_that_is_told():
     async def course():
         stage = Stage()
@@ -118,16 +170,7 @@ def test_a_deployment_that_is_gone_or_another_by_now_is_not_applied(now):
         if now is not None:
             stage.ground.deployments[PLACE] = {**raw, "metadata": {**raw["metadata"], "uid": now}}
         before = dict(stage.ground.deployments)
-        stage.scene.world.see(
-            seen(
-                {
-                    **POOL,
-                    "metadata": {**POOL["metadata"], "resourceVersion": "2", "generation": 2},
-                    "spec": {"app": "a:b", "image": "i:2"},
-                }
-            )
-        )
-        stage.tending.workers.add([KEY])
+        stage.change({"image": "i:2"})
         assert await stage.tend() == ["apply"]
         assert stage.ground.deployments == before
 

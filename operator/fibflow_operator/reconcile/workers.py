@@ -50,9 +50,11 @@ class Hands(Protocol):
 
 
 async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
-    """Bring the workers of one resource up to date; False if that is to be tried again later. Raises ApiFailure."""
+    """Bring the workers of one resource up to date; False if that is to be tried again later. Raises ApiFailure.
+
+    What it was refused stays told until all is as it should be: a retry under way is no success.
+    """
     resource, standing = scene.world.get(key), scene.standings.get(key)
-    scene.refused.pop(key, None)
     if resource is None:
         _forget(scene, key)
     if resource is None or standing is None or standing.refusal is not None or not scene.yard.knows(key.namespace):
@@ -84,6 +86,7 @@ async def _remove(scene: Scene, hands: Hands, resource: Resource) -> bool:
 
 
 def _forget(scene: Scene, key: Key) -> None:
+    scene.refused.pop(key, None)
     scene.scaled.pop(key, None)
     scene.applied.pop(key, None)
     scene.covered.pop(key, None)
@@ -93,6 +96,7 @@ async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:
     for _ in range(MOST_STEPS):
         step = _next(scene, fleet)
         if step is None:
+            scene.refused.pop(fleet.key, None)
             return True
         if step in TAKEN or not await _take(scene, hands, fleet, step):
             what = TAKEN.get(step) or MADE[step]
