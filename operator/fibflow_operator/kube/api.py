@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -49,6 +50,16 @@ class ApiRefused(ApiFailure):
         super().__init__(f"{status}: {message}")
         self.status = status
         self.retry_after = retry_after
+
+
+@contextmanager
+def understood(path: str) -> Iterator[None]:
+    """Read an answer: one that is not what was asked for, whatever a proxy made of it, is none. Raises ApiUnavailable."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise ApiUnavailable(f"what {path} answers is not understood ({why[:200]})") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 from fibflow.errors import one_line
 from fibflow.logs import logger
 from fibflow_operator.kube.api import Api, ApiFailure, ApiUnavailable
+from fibflow_operator.kube.lists import pages
 
 log = logger(__name__)
-PAGE = "500"
 WATCHED = 60
 """Seconds until everything is listed anew."""
 SILENT = 10
@@ -81,18 +81,13 @@ class Following:
     def _list(self) -> str:
         """Tell a complete list; its version."""
         found: list[Mapping[str, Any]] = []
-        query, begun = {**self._chosen, "limit": PAGE}, time.monotonic()
-        while True:
-            page = self._api.call("GET", self._path, query)
+        version, begun = 0, time.monotonic()
+        for page in pages(self._api, self._path, self._chosen):
             self._turned = time.monotonic()
-            found += page.get("items") or []
-            if not (following := page["metadata"].get("continue")):
-                break
-            query["continue"] = following
-        version = str(page["metadata"]["resourceVersion"])
+            version, found = page.version, found + page.items
         if not self._stop.is_set():
-            self._heard.whole(int(version), found, begun)
-        return version
+            self._heard.whole(version, found, begun)
+        return str(version)
 
     def _watch(self, version: str) -> None:
         """Tell events from a version on, until the server ends the watch. Raises ApiFailure."""

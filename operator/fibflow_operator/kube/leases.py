@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fibflow_operator.kube.api import Api, ApiRefused
+from fibflow_operator.kube.api import Api, ApiRefused, understood
 
 CONFLICT = 409
 REQUEST = 3.0
@@ -37,7 +37,7 @@ class Leases:
     def read(self) -> Lease | None:
         """The Lease; None if there is none. Raises ApiFailure."""
         try:
-            return _lease(self._api.call("GET", f"{self._path}/{self._name}", timeout=REQUEST))
+            return self._lease(self._api.call("GET", f"{self._path}/{self._name}", timeout=REQUEST))
         except ApiRefused as refused:
             if refused.status == 404:
                 return None
@@ -57,7 +57,7 @@ class Leases:
             "renewTime": moment,
         }
         try:
-            return _lease(self._send(before, spec))
+            return self._lease(self._send(before, spec))
         except ApiRefused as refused:
             if refused.status in (404, CONFLICT):
                 return None
@@ -70,6 +70,10 @@ class Leases:
             return self._api.call("POST", self._path, body=body, timeout=REQUEST)
         metadata["resourceVersion"] = before.version
         return self._api.call("PUT", f"{self._path}/{self._name}", body=body, timeout=REQUEST)
+
+    def _lease(self, raw: dict[str, Any]) -> Lease:
+        with understood(self._path):
+            return _lease(raw)
 
 
 def _lease(raw: dict[str, Any]) -> Lease:

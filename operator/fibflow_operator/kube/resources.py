@@ -1,7 +1,4 @@
-"""Our resources at the API server: whole lists, statuses, and the Events that people read.
-
-A list is complete or it is an error: one that is refused, cut, or forgotten half-way is never told as a shorter one.
-"""
+"""Our resources at the API server: whole lists, statuses, and the Events that people read."""
 
 from __future__ import annotations
 
@@ -9,12 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from fibflow_operator.kube.api import Api, ApiRefused
+from fibflow_operator.kube.api import Api, ApiRefused, understood
+from fibflow_operator.kube.lists import pages
 from fibflow_operator.world import GROUP, VERSION, Kind, Resource, seen
-
-PAGE = 500
-"""Resources in one answer."""
-GONE = 410
 
 
 class Listed(NamedTuple):
@@ -27,14 +21,12 @@ class Listed(NamedTuple):
 def list_all(api: Api, kind: Kind, namespace: str | None) -> Listed:
     """Every resource of a kind, of one namespace or of all. Raises ApiFailure."""
     found: list[Resource] = []
-    query = {"limit": str(PAGE)}
-    while True:
-        page = api.call("GET", _path(kind, namespace), query)
-        metadata = page["metadata"]
-        found += [seen({"kind": str(kind), **item}) for item in page["items"]]
-        if not (following := metadata.get("continue")):
-            return Listed(int(metadata["resourceVersion"]), found)
-        query["continue"] = following
+    version, path = 0, _path(kind, namespace)
+    for page in pages(api, path, {}):
+        version = page.version
+        with understood(path):
+            found += [seen({"kind": str(kind), **item}) for item in page.items]
+    return Listed(version, found)
 
 
 def write_status(api: Api, resource: Resource, status: Mapping[str, Any]) -> Resource | None:

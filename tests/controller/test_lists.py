@@ -1,0 +1,119 @@
+"""Whole lists of a server, or of a proxy before it, that answers oddly: what is no list deletes nothing, and is tried again."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from fibflow.store.database import Database
+from fibflow_operator.comparison import listed
+from fibflow_operator.kube import resources
+from fibflow_operator.kube.api import ApiUnavailable
+from fibflow_operator.kube.following import Following
+from fibflow_operator.kube.leases import Leases
+from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.world import Key, Kind, World, seen
+from fibflow_operator.writing import Writer
+
+KNOWN = {"metadata": {"name": "known", "namespace": "shop", "uid": "u1", "resourceVersion": "1"}, "spec": {"app": "a:b"}}
+KEY = Key(Kind.WORKER_POOL, "shop", "known")
+ODD: dict[str, Any] = {
+    "nothing": {},
+    "no items": {"metadata": {"resourceVersion": "7"}},
+    "no metadata": {"items": []},
+    "no version": {"metadata": {}, "items": []},
+    "a version that is no number": {"metadata": {"resourceVersion": "new"}, "items": []},
+    "metadata that are none": {"metadata": None, "items": []},
+    "items that are no list": {"metadata": {"resourceVersion": "7"}, "items": {"a": 1}},
+}
+ODD_ITEMS = {"an item that is none": [None], "an item without a name": [{"metadata": {}}]}
+FIRST = {"metadata": {"resourceVersion": "7", "continue": "more"}, "items": []}
+
+
+class Answering:
+    """A server that gives these answers, one a call, the last for ever."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[Any] = []
+
+    def call(self, method, path, query=None, *more, **named):
+        self.asked.append(query)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def lines(self, *request):
+        return iter(())
+
+
+class Lists:
+    def __init__(self, api: Any) -> None:
+        self.api = api
+
+    async def list_all(self, kind, namespace):
+        return resources.list_all(self.api, kind, namespace)
+
+
+def knowing() -> Scene:
+    world = World()
+    world.see(seen({"kind": "WorkerPool", **KNOWN}))
+
+    async def confirm() -> bool:
+        return True
+
+    return Scene(world, Writer(Database("sqlite://"), "test/fibflow", "me", 0, confirm=confirm))
+
+
+CASES = {**ODD, **{name: {"metadata": {"resourceVersion": "7"}, "items": items} for name, items in ODD_ITEMS.items()}}
+
+
+@pytest.mark.parametrize("odd", CASES)
+@pytest.mark.parametrize("before", [[], [FIRST]], ids=["first page", "second page"])
+def test_an_odd_page_is_a_list_that_failed_and_deletes_nothing(odd, before):
+    scene = knowing()
+    odd_then_well = Lists(Answering(*before, CASES[odd], {"metadata": {"resourceVersion": "8"}, "items": None}))
+    assert asyncio.run(listed(scene, odd_then_well, Kind.WORKER_POOL, "shop")) is None
+    assert scene.world.get(KEY) is not None and not scene.world.is_complete(KEY)
+    assert asyncio.run(listed(scene, odd_then_well, Kind.WORKER_POOL, "shop")) == {KEY}
+    assert scene.world.is_gone(KEY)
+
+
+def test_an_odd_page_is_told_with_where_it_came_from_and_what_it_lacks():
+    api: Any = Answering({"metadata": {"resourceVersion": "7"}})
+    with pytest.raises(ApiUnavailable, match=r"namespaces/shop/workerpools answers is not understood \(KeyError: 'items'\)"):
+        resources.list_all(api, Kind.WORKER_POOL, "shop")
+
+
+def test_a_list_of_many_pages_is_told_whole():
+    second = {"metadata": {"resourceVersion": "7"}, "items": [KNOWN]}
+    api: Any = Answering(FIRST, second)
+    assert [each.key for each in resources.list_all(api, Kind.WORKER_POOL, "shop").resources] == [KEY]
+    assert api.asked == [{"limit": "500"}, {"limit": "500", "continue": "more"}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_followed_is_not_told_as_gone_by_an_odd_page(odd):
+    told: list[Any] = []
+    heard = threading.Event()
+
+    class Hearing:
+        def whole(self, version, objects, begun):
+            told.append((version, objects))
+            heard.set()
+
+        def event(self, type_, object_):
+            pass
+
+    api: Any = Answering(ODD[odd], {"metadata": {"resourceVersion": "8"}, "items": [KNOWN]})
+    following = Following(api, "/pods", "", Hearing())
+    following.start()
+    assert heard.wait(10)
+    following.stop()
+    assert told[0] == (8, [KNOWN])
+
+
+@pytest.mark.parametrize("odd", ["nothing", "no version", "metadata that are none"])
+def test_a_lease_that_is_none_is_no_answer(odd):
+    api: Any = Answering(ODD[odd])
+    with pytest.raises(ApiUnavailable, match="not understood"):
+        Leases(api, "shop", "lead", 10).read()
