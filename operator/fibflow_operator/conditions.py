@@ -117,8 +117,8 @@ REASONS = (
         Type.READY,
         False,
         Reason.NAME_TAKEN,
-        "A Deployment or a disruption budget of that name belongs to somebody else, and is left alone.",
-        "Rename that one, or this resource.",
+        "A Deployment or a disruption budget of that name is not this resource's, and is left alone; the message says whose.",
+        "Delete that one, or give this resource another name.",
     ),
     Meaning(
         Type.READY,

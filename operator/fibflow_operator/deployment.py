@@ -1,9 +1,7 @@
-"""What the Deployment of a WorkerPool, or of a TaskType with workers of its own, should be, and the next step to it. Pure.
+"""What the Deployment of a fleet should be, and the disruption budget beside it: the objects as they are sent. Pure.
 
-A Deployment is made by POST with no replicas and next to nothing in it, then given its template by server-side apply,
-which never says replicas; a disruption budget stands beside it. Later it is scaled by `/scale`: an apply that is silent
-about replicas makes one pod of a Deployment that it creates, and a field that a POST has said stays when an apply drops it.
-What is not controlled by its resource, and by that very one, is never touched.
+A Deployment is made with no replicas and next to nothing in it (`seed`), then given its template by server-side apply: a
+field that a POST has said stays when an apply drops it. When which is due is decided in `steps`.
 """
 
 from __future__ import annotations
@@ -11,16 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
-from fibflow.scaling import Policy
-from fibflow.store.synced import Name
-from fibflow_operator import names
+from fibflow_operator.fleet import Fleet
 from fibflow_operator.pods import WORKER
-from fibflow_operator.world import GROUP, VERSION, Key, Kind, Resource
-from fibflow_operator.yard import DIGEST, POOL, Budget, Deployment, contains
+from fibflow_operator.world import GROUP, VERSION
+from fibflow_operator.yard import DIGEST, POOL
 
 FLUSH_SECONDS = 15
 """How long a worker may take after its drain to write down what it interrupted, and a little more."""
@@ -48,103 +42,6 @@ DOWNWARD = {
     "FIBFLOW_NAMESPACE": "metadata.namespace",
     "FIBFLOW_NODE": "spec.nodeName",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """The workers that a resource asks for, in a WorkerPool's words. `type`: the only one that they run, if it is one."""
-
-    key: Key
-    uid: str
-    spec: Mapping[str, Any]
-    type: str | None = None
-
-    @property
-    def pool(self) -> str:
-        return names.pool_of(self.key)
-
-    @property
-    def place(self) -> Name:
-        """Where what is known of its pool is found."""
-        return Name(self.key.namespace, self.pool)
-
-    @property
-    def deployment(self) -> Name:
-        return names.deployment_of(self.key)
-
-    @property
-    def path(self) -> str:
-        """Where its resource says what it is to be."""
-        return "spec" if self.type is None else "spec.worker"
-
-    @property
-    def slots(self) -> int:
-        return int(self.spec.get("slots", 10))
-
-    @property
-    def replicas(self) -> int | None:
-        """How many its spec asks for; None where the backlog decides."""
-        return None if self._policy == Policy.BACKLOG else int(self.spec.get("replicas", 1))
-
-    @property
-    def fixed(self) -> int | None:
-        """How many a person asks for; None where load decides, be it by way of an autoscaler."""
-        return self.replicas if self._policy == Policy.FIXED else None
-
-    @property
-    def _policy(self) -> str:
-        return str(self.spec.get("scaling", {}).get("policy", Policy.FIXED))
-
-
-def fleet_of(resource: Resource) -> Fleet:
-    """The fleet of a resource that says something of workers."""
-    own = resource.type_name if resource.key.kind is Kind.TASK_TYPE else None
-    return Fleet(resource.key, resource.uid, resource.workers or {}, own)
-
-
-class Step(Enum):
-    """What is to be done to a Deployment next."""
-
-    CREATE = "create"
-    APPLY = "apply"
-    CREATE_BUDGET = "create budget"
-    APPLY_BUDGET = "apply budget"
-    REFUSE = "refuse"
-    REFUSE_BUDGET = "refuse budget"
-    """It is another's."""
-
-
-Applied = tuple[str, int] | None
-"""The digest that was applied last, and the object's generation after that."""
-
-
-def next_step(fleet: Fleet, seen: Deployment | None, cover: Budget | None, applied: Applied, covered: Applied) -> Step | None:
-    """The next step, None when all is as it should be.
-
-    `cover`: the disruption budget; `applied` and `covered` of the two, so that what the API server writes in another way than
-    we do is not applied for ever.
-    """
-    if seen is None:
-        return Step.CREATE
-    if seen.owner != fleet.uid:
-        return Step.REFUSE
-    if cover is None:
-        return Step.CREATE_BUDGET
-    if cover.owner != fleet.uid:
-        return Step.REFUSE_BUDGET
-    if _differs(cover, budget(fleet), covered):
-        return Step.APPLY_BUDGET
-    return Step.APPLY if _differs(seen, template(fleet), applied) else None
-
-
-def _differs(seen: Deployment | Budget, wanted: Mapping[str, Any], applied: Applied) -> bool:
-    digest = digest_of(wanted)
-    if seen.digest != digest:
-        return True
-    return not contains(seen.spec, wanted["spec"]) and applied != (digest, seen.generation)
-
-
-# ── the objects ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def seed(fleet: Fleet) -> dict[str, Any]:

@@ -65,6 +65,12 @@ class ThroughApi:
     async def tell(self, resource: Resource, reason: str, message: str, warning: bool) -> None:
         await self.api.run(resources.tell, self.api, resource, reason, message, warning, self.identity)
 
+    async def find(self, place: Name) -> Deployment | None:
+        return await self.api.run(workloads.find, self.api, place)
+
+    async def find_budget(self, place: Name) -> Budget | None:
+        return await self.api.run(workloads.find_budget, self.api, place)
+
     async def create(self, place: Name, body: Mapping[str, Any]) -> Deployment:
         return await self.api.run(workloads.create, self.api, place, body)
 

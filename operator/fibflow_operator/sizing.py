@@ -19,7 +19,7 @@ from fibflow.logs import logger
 from fibflow.store.demand import Demand, Pace, advance, demands, namespaces_behind, paces
 from fibflow.store.draining import pools_marked
 from fibflow.store.synced import Name
-from fibflow_operator.deployment import Fleet, fleet_of
+from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.health import Rounds
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.observed import OBSERVED, Staff

@@ -24,7 +24,10 @@ DIGEST = "fibflow.dev/digest"
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A Deployment as it was seen. `owner` is the uid of what controls it, `complaint` why pods cannot be made."""
+    """A Deployment as it was seen. `complaint`: why pods cannot be made.
+
+    `owner` is the uid of what controls it, `controller` how that is called, for a person.
+    """
 
     name: Name
     uid: str
@@ -32,6 +35,7 @@ class Deployment:
     version: int
     generation: int
     owner: str | None
+    controller: str | None
     digest: str | None
     wanted: int
     spec: Mapping[str, Any]
@@ -63,9 +67,11 @@ class Budget:
 
     name: Name
     uid: str
+    pool: str
     version: int
     generation: int
     owner: str | None
+    controller: str | None
     digest: str | None
     spec: Mapping[str, Any]
 
@@ -76,16 +82,22 @@ def budget(raw: Mapping[str, Any]) -> Budget:
     return Budget(
         name=Name(metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
+        pool=metadata.get("labels", {}).get(POOL, ""),
         version=int(metadata["resourceVersion"]),
         generation=int(metadata.get("generation", 0)),
-        owner=_owner(metadata),
+        owner=_controller(metadata).get("uid"),
+        controller=_called(_controller(metadata)),
         digest=metadata.get("annotations", {}).get(DIGEST),
         spec=raw.get("spec", {}),
     )
 
 
-def _owner(metadata: Mapping[str, Any]) -> str | None:
-    return next((each["uid"] for each in metadata.get("ownerReferences", ()) if each.get("controller")), None)
+def _controller(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((each for each in metadata.get("ownerReferences", ()) if each.get("controller")), {})
+
+
+def _called(owner: Mapping[str, Any]) -> str | None:
+    return f"{owner.get('kind')} {owner.get('name')}" if owner else None
 
 
 def deployment(raw: Mapping[str, Any]) -> Deployment:
@@ -98,7 +110,8 @@ def deployment(raw: Mapping[str, Any]) -> Deployment:
         pool=metadata.get("labels", {}).get(POOL, ""),
         version=int(metadata["resourceVersion"]),
         generation=int(metadata["generation"]),
-        owner=_owner(metadata),
+        owner=_controller(metadata).get("uid"),
+        controller=_called(_controller(metadata)),
         digest=metadata.get("annotations", {}).get(DIGEST),
         wanted=int(spec.get("replicas", 1)),
         spec=spec,
@@ -168,6 +181,13 @@ class Yard:
     def knows(self, namespace: str) -> bool:
         """Whether a Deployment or a budget that is not known is not there."""
         return self.deployments.knows(namespace) and self.budgets.knows(namespace)
+
+    def see(self, seen: Deployment | Budget) -> None:
+        """It was seen, as it is."""
+        if isinstance(seen, Deployment):
+            self.deployments.see(seen)
+        else:
+            self.budgets.see(seen)
 
     def of_pool(self, namespace: str, pool: str) -> list[Pod]:
         """The pods of a pool, the newest first."""

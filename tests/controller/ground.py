@@ -22,6 +22,14 @@ class Ground:
         """The uids of those that are there."""
         self.done: list[str] = []
 
+    async def find(self, place: Name) -> Deployment | None:
+        self.done.append("find")
+        return deployment(self.deployments[place]) if place in self.deployments else None
+
+    async def find_budget(self, place: Name) -> Budget | None:
+        self.done.append("find budget")
+        return budget(self.budgets[place]) if place in self.budgets else None
+
     async def create(self, place: Name, body: Mapping[str, Any]) -> Deployment:
         self.done.append("create")
         return deployment(self._make(self.deployments, place, body))

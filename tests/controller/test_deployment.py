@@ -7,7 +7,9 @@ import pytest
 
 from controller.ground import Ground
 from fibflow_operator import deployment, names
-from fibflow_operator.deployment import Step, fleet_of, next_step, template
+from fibflow_operator.deployment import template
+from fibflow_operator.fleet import fleet_of
+from fibflow_operator.steps import Step, next_step
 from fibflow_operator.world import Key, Kind, seen
 from fibflow_operator.yard import budget as read_budget
 from fibflow_operator.yard import contains, quantity

@@ -15,7 +15,7 @@ from fibflow.store.draining import mark_idle, marked, pools_marked
 from fibflow.store.leases import Origin
 from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_operator import deployment
-from fibflow_operator.deployment import fleet_of
+from fibflow_operator.fleet import fleet_of
 from fibflow_operator.kube.api import ApiFailure, ApiRefused, ApiUnavailable
 from fibflow_operator.pods import pod
 from fibflow_operator.reconcile.scaling import Scaling, Sight, scale

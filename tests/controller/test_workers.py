@@ -1,6 +1,8 @@
 """Steps of a whole pool against a server in memory: what belongs to others is told, left alone and not asked for again."""
 
 import asyncio
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +13,7 @@ from fibflow.store.database import Database
 from fibflow.store.synced import Name
 from fibflow_operator import deployment
 from fibflow_operator.conditions import Finding, Reason, Type
+from fibflow_operator.fleet import fleet_of
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.plan import Standing
 from fibflow_operator.reconcile.staffed import with_workers
@@ -33,7 +36,7 @@ class Stage:
     def __init__(self, *named: str) -> None:
         self.ground = Ground()
         self.pool = seen({**POOL, "spec": {"app": "a:b", "image": "i:1"}})
-        fleet = deployment.fleet_of(self.pool)
+        fleet = fleet_of(self.pool)
         for place in named:
             body = {"deployments": deployment.seed(fleet), "budgets": deployment.applied_budget(fleet)}[place]
             metadata = {"resourceVersion": "3", "generation": 1, "uid": "x", **body["metadata"], "ownerReferences": []}
@@ -65,10 +68,10 @@ class Stage:
         told = with_workers(self.scene, self.pool, stored).findings[0]
         return told.status, str(told.reason)
 
-    def know(self) -> None:
-        """Lists came that have only what has our label, which is nothing."""
-        self.tending.see_deployments("shop", 1, [])
-        self.tending.see_budgets("shop", 1, [])
+    def know(self, deployments: Sequence[Any] = (), budgets: Sequence[Any] = ()) -> None:
+        """Lists came that have only what has our label, which is nothing or this."""
+        self.tending.see_deployments("shop", 1, deployments)
+        self.tending.see_budgets("shop", 1, budgets)
 
     async def tend(self) -> list[str]:
         """Work off what waits; what was done."""
@@ -89,20 +92,84 @@ def test_nothing_is_made_before_it_is_known_what_there_is():
     asyncio.run(course())
 
 
-@pytest.mark.parametrize(("place", "done"), [("deployments", ["create"]), ("budgets", ["create", "create budget"])])
-def test_what_has_our_name_and_is_not_ours_is_told_and_asked_for_again_after_a_comparison_only(place, done):
+OUR_LABELS = {"fibflow.dev/pool": "pool"}
+WHOSE: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+    "somebody made it by hand": (
+        {},
+        {},
+        "belongs to somebody else and is left alone; delete it, or give this resource another",
+    ),
+    "another program made it": (
+        {},
+        {"kind": "Application", "name": "web", "uid": "u9"},
+        "belongs to Application web and is left alone; delete that one, or give this resource another name",
+    ),
+    "somebody made ours anew": (OUR_LABELS, {}, "has our label, and no resource of ours controls it any more; delete it"),
+    "a former pool of this name left it": (
+        OUR_LABELS,
+        {"kind": "WorkerPool", "name": "pool", "uid": "u0"},
+        "belongs to a former WorkerPool pool and goes with it; wait until",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WHOSE)
+@pytest.mark.parametrize(("place", "kind"), [("deployments", "Deployment"), ("budgets", "PodDisruptionBudget")])
+def test_what_has_our_name_and_is_not_ours_is_told_with_whose_it_is_and_what_to_do(place, kind, case):
+    labels, owner, says = WHOSE[case]
+
+    async def course():
+        stage = Stage(place)
+        raw = getattr(stage.ground, place)[PLACE]
+        raw["metadata"] |= {"labels": labels, "ownerReferences": [{**owner, "controller": True}] if owner else []}
+        before = copy.deepcopy(raw)
+        stage.know(**{place: [raw] if labels else []})
+        await stage.tend()
+        refused = stage.scene.refused[KEY]
+        assert (refused.reason, refused.message.startswith(f"the {kind} pool-pool {says}")) == ("NameTaken", True), refused
+        assert getattr(stage.ground, place)[PLACE] == before
+
+    asyncio.run(course())
+
+
+@pytest.mark.parametrize(
+    ("place", "done"), [("deployments", ["create", "find"]), ("budgets", ["create", "create budget", "find budget"])]
+)
+def test_what_has_our_name_and_is_not_ours_is_asked_for_again_after_a_comparison_only(place, done):
     async def course():
         stage = Stage(place)
         stage.know()
         assert await stage.tend() == done
-        assert stage.scene.refused[KEY].reason == "NameTaken"
-        assert "belongs to somebody else" in stage.scene.refused[KEY].message
         assert stage.tending.workers.retrying == 0
         stage.tending.try_again()
         assert (await stage.tend())[-1] == done[-1]
         del getattr(stage.ground, place)[PLACE]
         stage.tending.try_again()
         assert (await stage.tend())[-1] == "apply" and stage.scene.refused == {}
+
+    asyncio.run(course())
+
+
+@pytest.mark.parametrize("place", ["deployments", "budgets"])
+def test_what_is_ours_and_lost_its_label_gets_it_back(place):
+    async def course():
+        stage = Stage()
+        stage.know()
+        await stage.tend()
+        raw = getattr(stage.ground, place)[PLACE]
+        was, uid = raw["metadata"].pop("labels"), raw["metadata"]["uid"]
+        raw["metadata"]["resourceVersion"] = "9"
+        see = {"deployments": stage.tending.see_deployment, "budgets": stage.tending.see_budget}[place]
+        see("DELETED", raw)  # to who follows a label, what it is taken off is gone
+        assert (
+            await stage.tend()
+            == {
+                "deployments": ["create", "find", "apply"],
+                "budgets": ["create budget", "find budget", "apply budget"],
+            }[place]
+        )
+        now_is = getattr(stage.ground, place)[PLACE]["metadata"]
+        assert (now_is["labels"], now_is["uid"], stage.scene.refused) == (was, uid, {})
 
     asyncio.run(course())
 

@@ -16,7 +16,8 @@ from e2e.planes import FULL, ONLY_IN_FULL, Plane
 from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
 from fibflow.store.synced import Name
-from fibflow_operator.deployment import applied_form, fleet_of, seed
+from fibflow_operator.deployment import applied_form, seed
+from fibflow_operator.fleet import fleet_of
 from fibflow_operator.kube import workloads
 from fibflow_operator.kube.api import Api
 from fibflow_operator.world import seen

@@ -11,6 +11,7 @@ from typing import Any
 
 from fibflow.store.synced import Name
 from fibflow_operator.kube.api import APPLY, Api, ApiRefused
+from fibflow_operator.kube.lists import pages
 from fibflow_operator.yard import Budget, Deployment, budget, deployment
 
 NOT_FOUND, CONFLICT = 404, 409
@@ -35,6 +36,21 @@ def pods(namespace: str | None) -> str:
 
 def _inside(namespace: str | None) -> str:
     return f"/namespaces/{namespace}" if namespace else ""
+
+
+def find(api: Api, place: Name) -> Deployment | None:
+    """The Deployment of that name, whatever its labels; None if there is none. Raises ApiFailure."""
+    return next(map(deployment, _named(api, deployments(place.namespace), place.name)), None)
+
+
+def find_budget(api: Api, place: Name) -> Budget | None:
+    """The PodDisruptionBudget of that name, likewise. Raises ApiFailure."""
+    return next(map(budget, _named(api, budgets(place.namespace), place.name)), None)
+
+
+def _named(api: Api, path: str, name: str) -> list[Mapping[str, Any]]:
+    """By a list: no other right is needed than the one to follow them."""
+    return [each for page in pages(api, path, {"fieldSelector": f"metadata.name={name}"}) for each in page.items]
 
 
 def create(api: Api, place: Name, body: Mapping[str, Any]) -> Deployment:

@@ -23,7 +23,7 @@ from fibflow.errors import one_line
 from fibflow.logs import logger
 from fibflow.store.draining import Marked, mark_idle, marked, marks_of, unmark
 from fibflow.store.synced import Name
-from fibflow_operator.deployment import Fleet
+from fibflow_operator.fleet import Fleet
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.pods import Pod
 from fibflow_operator.reconcile.subject import Scene

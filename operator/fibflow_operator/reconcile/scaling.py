@@ -15,7 +15,7 @@ from fibflow.metrics import counter
 from fibflow.scaling import Decision, History, Policy, Rule, Signal, decide
 from fibflow.store.demand import Demand
 from fibflow.store.synced import Name
-from fibflow_operator.deployment import Fleet
+from fibflow_operator.fleet import Fleet
 from fibflow_operator.reconcile.letting_go import Acts, Change, Scales
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.yard import Deployment

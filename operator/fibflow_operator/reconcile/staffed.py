@@ -10,7 +10,7 @@ from typing import Any
 from fibflow.store.pools import PoolFigures
 from fibflow_operator import staffing
 from fibflow_operator.conditions import Finding, Type
-from fibflow_operator.deployment import Fleet, fleet_of
+from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.world import Resource
 

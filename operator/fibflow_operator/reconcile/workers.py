@@ -1,6 +1,6 @@
 """Workers: bring the Deployment of a resource to what it asks for, step by step, until there is no step left.
 
-What a step is, and when which is due, is decided in `deployment`; how many pods there are is the business of `scaling`. A
+What a step is, and when which is due, is decided in `steps`; how many pods there are is the business of `scaling`. A
 TaskType that has no workers of its own any more loses its Deployment; what goes with a resource is the cluster's business.
 What ails the workers is told by `staffing`.
 """
@@ -15,11 +15,12 @@ from fibflow.logs import logger
 from fibflow.store.synced import Name
 from fibflow_operator import deployment
 from fibflow_operator.conditions import Reason
-from fibflow_operator.deployment import Fleet, Step, next_step
+from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.names import deployment_of
 from fibflow_operator.plan import Refusal
 from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.steps import Step, next_step, taken
 from fibflow_operator.world import Key, Resource
 from fibflow_operator.yard import Budget, Deployment
 
@@ -31,6 +32,10 @@ TRANSIENT = (401, 408, 409, 429)
 
 class Hands(Protocol):
     """Where Deployments are changed."""
+
+    async def find(self, place: Name) -> Deployment | None: ...
+
+    async def find_budget(self, place: Name) -> Budget | None: ...
 
     async def create(self, place: Name, body: Mapping[str, Any]) -> Deployment: ...
 
@@ -59,7 +64,7 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
         _forget(scene, key)
     if resource is None or standing is None or standing.refusal is not None or not scene.yard.knows(key.namespace):
         return True  # the last good Deployment stays as it is
-    fleet = deployment.fleet_of(resource)
+    fleet = fleet_of(resource)
     if resource.workers is not None and not fleet.spec.get("image"):
         scene.refused[key] = Refusal(Reason.NO_IMAGE, f"{fleet.path}.image: is missing; a cluster starts workers from an image")
         return True
@@ -98,9 +103,8 @@ async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:
         if step is None:
             scene.refused.pop(fleet.key, None)
             return True
-        if step in TAKEN or not await _take(scene, hands, fleet, step):
-            what = TAKEN.get(step) or MADE[step]
-            scene.refused[fleet.key] = Refusal(Reason.NAME_TAKEN, ANOTHERS.format(what, fleet.deployment.name))
+        if (anothers := await _take(scene, hands, fleet, step)) is not None:
+            scene.refused[fleet.key] = taken(fleet, anothers)
             return True  # the watch tells when that is another one; a comparison looks again
     return False
 
@@ -110,22 +114,28 @@ def _next(scene: Scene, fleet: Fleet) -> Step | None:
     return next_step(fleet, seen, cover, scene.applied.get(fleet.key), scene.covered.get(fleet.key))
 
 
-TAKEN = {Step.REFUSE: "Deployment", Step.REFUSE_BUDGET: "PodDisruptionBudget"}
-MADE = {Step.CREATE: "Deployment", Step.CREATE_BUDGET: "PodDisruptionBudget"}
-ANOTHERS = "the {} {} belongs to somebody else and is left alone; rename it, or this resource"
-
-
-async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> bool:
-    """Take a step; False if what is to be made is there, and was not seen to be ours."""
-    place = fleet.deployment
+async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> Deployment | Budget | None:
+    """Take a step; what stands in its way and is another's."""
+    place, yard = fleet.deployment, scene.yard
+    if step in (Step.REFUSE, Step.REFUSE_BUDGET):
+        return yard.deployments[place] if step is Step.REFUSE else yard.budgets[place]
     log.info("deployment_changed", step=step.value, namespace=place.namespace, name=place.name)
     try:
         await _act(scene, hands, fleet, step)
     except ApiRefused as refused:
-        if step in MADE and refused.status == CONFLICT:
-            return False
-        raise
-    return True
+        if refused.status != CONFLICT or step not in (Step.CREATE, Step.CREATE_BUDGET):
+            raise
+        return await _in_the_way(scene, hands, fleet, step)
+    return None
+
+
+async def _in_the_way(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> Deployment | Budget | None:
+    """What has the name already and is not followed, for it lacks our label; None if it is ours all the same, and seen now."""
+    found = await (hands.find if step is Step.CREATE else hands.find_budget)(fleet.deployment)
+    if found is None or found.owner != fleet.uid:
+        return found
+    scene.yard.see(found)
+    return None
 
 
 async def _act(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> None:
