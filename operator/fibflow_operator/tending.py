@@ -33,8 +33,6 @@ from fibflow_operator.yard import Deployment, P, Places, budget, deployment
 log = logger(__name__)
 WORKERS_AT_ONCE = 16
 PODS_AT_ONCE = 64
-SOON = 0.5
-"""Seconds until a pod that leaves or is silent is looked at again."""
 LATER = 10.0
 """Seconds, at least, until a Deployment is tried again that was refused."""
 
@@ -173,8 +171,8 @@ class Tending:
             self.pods.failed(uid, getattr(error, "retry_after", 0.0))
         else:
             self.pods.done(uid)
-            if again:
-                self.pods.add_after(uid, SOON)
+            if again is not None:
+                self.pods.add_after(uid, again)
 
     async def remember(self) -> None:
         """Note who holds a lease now. Raises DatabaseError."""

@@ -15,6 +15,7 @@ from fibflow.store.synced import Name
 from fibflow.store.tables import fenced_pod
 from fibflow_operator.kube import workloads
 from fibflow_operator.kube.api import ApiUnavailable
+from fibflow_operator.reconcile import ward
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.tending import Tending
 from fibflow_operator.world import World
@@ -126,6 +127,45 @@ def test_a_pod_that_is_seen_again_is_lost_no_more(stage):
         assert [pod.uid for pod in stage.tending.scene.yard.of_pool("shop", "pool")] == ["u1"]
 
     asyncio.run(course())
+
+
+SILENT = {
+    "conditions": [{"type": "Ready", "status": "False"}],
+    "containerStatuses": [{"name": "worker", "ready": True, "state": {"running": {}}}],
+}
+
+
+@pytest.mark.parametrize("renews", [False, True], ids=["it renews no more", "it renews"])
+def test_a_silent_pods_worker_is_looked_at_when_it_will_have_missed_two_heartbeats_and_not_before(stage, renews, monkeypatch):
+    looks: list[float] = []
+
+    @read
+    def counted(session, uids):
+        looks.append(lost_pods.silent_in(session, uids) or 0.0)
+        return looks[-1]
+
+    monkeypatch.setattr(ward, "silent_in", counted)
+
+    async def course():
+        await stage.begin()
+        origin = Origin(pod_uid="u1", pool="pool", heartbeat=0.4)
+        worker = stage.database.call(leases.register, pod_id="pool-1", host="h", pid=1, slots=1, lease=600.0, origin=origin)
+        stage.tending.see_pod("MODIFIED", raw(SILENT, resourceVersion="8"))
+        await stage.attend()
+        if renews:
+            stage.database.call(leases.renew, worker)
+        await due(stage)
+        left = {each.pod_uid for each in stage.database.call(lost_pods.pods_with_leases)}
+        assert (len(looks), left) == (2, {"u1"} if renews else set())
+        assert 0 < looks[0] <= 0.8 and (looks[1] == 0) is not renews
+
+    asyncio.run(course())
+
+
+async def due(stage) -> None:
+    """Wait until pods are to be attended, as a leader does, and attend to them."""
+    for uid in await stage.tending.pods.taking(10):
+        await stage.tending._attend_one(uid)
 
 
 @pytest.mark.parametrize("name", ["../secrets", "a/exec", "a?b", "", "..", "A"])

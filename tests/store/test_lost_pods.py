@@ -107,6 +107,26 @@ def test_on_a_silent_node_only_who_missed_two_heartbeats_is_reaped(workplace, le
     assert registered(workplace, "uid-1") > silent  # it is not gone for good
 
 
+def test_when_a_worker_will_have_missed_two_heartbeats_is_known_to_the_microsecond(workplace, lead):
+    assert workplace.database.call(lost_pods.silent_in, ["uid-1"]) is None
+    silent = registered(workplace, "uid-1", heartbeat=5.0)
+    registered(workplace, "uid-1", "other", heartbeat=600.0)
+    registered(workplace, "uid-2", "pod-2", heartbeat=1.0)
+    left = workplace.database.call(lost_pods.silent_in, ["uid-1"])
+    assert 9 < left <= 10.000_001
+    workplace.move_clock(left)
+    assert workplace.database.call(lost_pods.silent_in, ["uid-1"]) == 0
+    assert workplace.database.call(lost_pods.reap_silent, lead, ["uid-1"]) == [silent]
+    assert workplace.database.call(lost_pods.silent_in, ["uid-1"]) > 1000
+
+
+def test_a_worker_promises_the_longest_pause_between_two_beats(workplace):
+    worker = workplace.start(serving(work=lambda ctx, payload: None), heartbeat_interval=2.0)
+    promised = sa.select(worker_table.c.heartbeat).where(worker_table.c.id == worker.worker_id)
+    with workplace.database.engine.connect() as connection:
+        assert connection.execute(promised).scalar_one() == 1_900_000
+
+
 def test_only_pods_of_pools_are_told_of(workplace, lead):
     registered(workplace, "uid-1", pool="fast")
     registered(workplace, "uid-2", "pod-2")

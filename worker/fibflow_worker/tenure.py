@@ -83,7 +83,7 @@ class Tenure:
 
     def _origin(self) -> leases.Origin:
         settings = self.settings
-        beats = settings.heartbeat_interval
+        beats = heartbeat.longest_pause(settings)
         return leases.Origin(settings.pod_uid, settings.pool, self._began, beats, tuple(self.handlers()))
 
     def _beat(self, sent: float) -> None:

@@ -1,7 +1,8 @@
 """Pods: what is gone is fenced and its tasks go to others, at once; what ended in a pod is reaped; what leaves is let be.
 
-Each pod is attended by its uid, as often as it changes, and again while it leaves or is silent; an act that was done is
-remembered and not repeated. What a pod's state means is decided in `pods`.
+Each pod is attended by its uid, as often as it changes, and again while it leaves or is silent: a silent one at the very
+instant at which its worker will have missed two heartbeats, unless it renews. An act that was done is remembered and not
+repeated. What a pod's state means is decided in `pods`.
 
 That the watch lost a pod does not say that it is gone: a watch of a label loses what the label is taken off, and what a
 worker in the database says of its pod and its pool may be wrong. So what was lost is looked up by its name before it is
@@ -16,13 +17,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fibflow.logs import logger
-from fibflow.store.lost_pods import PodRow, fence_pods, pods_with_leases, reap_former, reap_silent, silent_pods
+from fibflow.store.lost_pods import PodRow, fence_pods, pods_with_leases, reap_former, reap_silent, silent_in
 from fibflow.store.synced import Name
 from fibflow_operator.pods import Pod, overdue
 from fibflow_operator.reconcile.subject import Scene
 
 log = logger(__name__)
 REMEMBERED = 20_000
+SOON = 0.5
+"""Seconds until a pod that leaves is looked at again."""
+SELDOM = 5.0
+"""Seconds, at most, until a silent one is: another worker may have begun in it."""
+A_MOMENT = 0.01
 
 
 class Pods(Protocol):
@@ -58,26 +64,36 @@ class Ward:
             del self.fenced[next(iter(self.fenced))]
 
 
-async def attend(scene: Scene, pods: Pods, ward: Ward, uid: str) -> bool:
-    """Do what is due about a pod; whether it is to be looked at again soon. Raises ApiFailure, DatabaseError, LeadLost."""
+async def attend(scene: Scene, pods: Pods, ward: Ward, uid: str) -> float | None:
+    """Do what is due about a pod; in how many seconds it is to be looked at again, None for not before something is told.
+
+    Raises ApiFailure, DatabaseError, LeadLost.
+    """
     if uid in ward.fenced:
         if ward.lost.pop(uid, None) is not None:
             scene.yard.pods.pop(uid, None)
-        return False
+        return None
     if uid in ward.lost and await _lives(scene, pods, ward, uid):
-        return False
+        return None
     pod = scene.yard.pods.get(uid)
     if _gone(ward, uid, pod):
         await _fence(scene, ward, uid, pod)
-        return False
+        return None
     if pod is None:
-        return False
+        return None
     if pod.ended_at is not None and ward.ended_at.get(uid, 0) < pod.ended_at:
         _told("container_ended", pod, await scene.writer.write(reap_former, uid, pod.ended_at))
         ward.ended_at[uid] = pod.ended_at
-    if pod.silent and await scene.database.run(silent_pods, [uid]):
-        _told("node_silent", pod, await scene.writer.write(reap_silent, [uid]))
-    return pod.silent or pod.leaving
+    again = await _listen(scene, pod) if pod.silent else None
+    return SOON if pod.leaving else again
+
+
+async def _listen(scene: Scene, pod: Pod) -> float:
+    """Reap the silent worker of a silent pod; in how many seconds there may be one to reap."""
+    wait: float | None = await scene.database.run(silent_in, [pod.uid])
+    if wait == 0:
+        _told("node_silent", pod, await scene.writer.write(reap_silent, [pod.uid]))
+    return SELDOM if not wait else min(max(wait, A_MOMENT), SELDOM)
 
 
 async def _lives(scene: Scene, pods: Pods, ward: Ward, uid: str) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from fibflow.model import SECOND
 from fibflow.store.clock import now
 from fibflow.store.database import Session, read, write
 from fibflow.store.fencing import lock_pod
@@ -51,15 +52,18 @@ def reap_silent(session: Session, lead: Lead, pod_uids: Collection[str]) -> list
 
 
 @read
-def silent_pods(session: Session, pod_uids: Collection[str]) -> bool:
-    """Whether `reap_silent` would reap anything of these."""
-    found = sa.and_(worker.c.status == sa.text("'active'"), _silent(pod_uids))
-    return session.connection.execute(sa.select(worker.c.id).where(found).limit(1)).first() is not None
+def silent_in(session: Session, pod_uids: Collection[str]) -> float | None:
+    """In how many seconds `reap_silent` will reap one of these that does not renew: 0 for now, None for never."""
+    theirs = sa.and_(worker.c.status == sa.text("'active'"), worker.c.pod_uid.in_(sorted(pod_uids)))
+    left = session.connection.execute(sa.select(sa.func.min(_second_beat) - now()).where(theirs)).scalar()
+    return None if left is None else max(left + 1, 0) / SECOND  # it is missed from the microsecond after on
+
+
+_second_beat: sa.ColumnElement[int] = worker.c.renewed_at + 2 * worker.c.heartbeat
 
 
 def _silent(pod_uids: Collection[str]) -> sa.ColumnElement[bool]:
-    missed_two = worker.c.renewed_at + 2 * worker.c.heartbeat < now()
-    return sa.and_(worker.c.pod_uid.in_(sorted(pod_uids)), missed_two)
+    return sa.and_(worker.c.pod_uid.in_(sorted(pod_uids)), _second_beat < now())
 
 
 @dataclass(frozen=True, slots=True)
