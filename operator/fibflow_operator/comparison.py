@@ -8,13 +8,15 @@ They only name keys to be looked at. A list that is refused or cut names none: a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from fibflow.logs import logger
 from fibflow.store.database import Database
-from fibflow.store.figures import TypeFigures, of_resources, queues, rest
+from fibflow.store.figures import Counts, TypeFigures, counts, of_resources, queues, rest
 from fibflow.store.pools import PoolFigures, pool_figures
 from fibflow.store.synced import Name, stored_pools, tasks_to_cancel
 from fibflow.store.synced_crons import CronState, cron_states
@@ -26,6 +28,8 @@ from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key, Kind
 
 log = logger(__name__)
+SHARE, SELDOM = 50, 60.0
+"""Times as long as it took to count all tasks nobody counts again: it costs a fiftieth of the time; but seconds, at most."""
 DOUBTED = 3
 """Lists that found changes of which the watch told nothing, until it is taken for dead."""
 
@@ -78,12 +82,15 @@ class Glance:
     crons: Mapping[Name, CronState] = field(default_factory=dict)
     types: Mapping[Name, TypeFigures] = field(default_factory=dict)
     pools: Mapping[Name, PoolFigures] = field(default_factory=dict)
+    counted: Counts = field(default_factory=Counts)
+    count_again_at: float = -math.inf
+    clock: Callable[[], float] = time.monotonic
 
     async def look(self, scene: Scene) -> Looked:
         """Compare it with the world, and with what it was. Raises DatabaseError."""
         database: Database = scene.database
         crons = await database.run(cron_states)
-        seen = await database.run(queues)
+        seen = await database.run(queues, await self._counts(database))
         types = of_resources(seen)
         pools = await database.run(stored_pools)
         occupied = await database.run(pool_figures)
@@ -98,6 +105,15 @@ class Glance:
         scene.type_figures, scene.pool_figures = types, occupied
         OBSERVED.see(seen, await database.run(rest))
         return found
+
+    async def _counts(self, database: Database) -> Counts:
+        """As of now, or of lately where there is much to count."""
+        begin = self.clock()
+        if begin >= self.count_again_at:
+            self.counted = await database.run(counts)
+            end = self.clock()
+            self.count_again_at = end + min(SHARE * (end - begin), SELDOM)
+        return self.counted
 
 
 def _differing(scene: Scene, kind: Kind, names: Mapping[Name, object]) -> set[Key]:

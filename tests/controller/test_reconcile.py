@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from controller.shelf import Shelf
 from fibflow.errors import DatabaseUnavailable
-from fibflow.store import synced
-from fibflow.store.database import Database, read
+from fibflow.store import figures, synced
+from fibflow.store.database import Database, read, write
 from fibflow.store.synced import Name, stored_pools, stored_types
 from fibflow.store.synced_crons import stored_crons
 from fibflow.store.tables import task_type
-from fibflow_operator import plan
+from fibflow_operator import comparison, plan
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
 from fibflow_operator.queue import Queue
@@ -311,6 +311,40 @@ async def drains(stage, type_name) -> bool:
 
     found: bool = await stage.database.run(read(look))
     return found
+
+
+@pytest.mark.parametrize(("takes", "again_in"), [(0.001, 0.05), (0.4, 20.0), (30.0, 60.0)])
+def test_tasks_are_counted_the_less_often_the_longer_it_takes_and_a_pause_is_told_at_once(url, monkeypatch, takes, again_in):
+    clock, counted = [0.0], []
+
+    @read
+    def counts(session):
+        counted.append(clock[0])
+        clock[0] += takes
+        return figures.counts(session)
+
+    monkeypatch.setattr(comparison, "counts", counts)
+
+    async def play(one):
+        one.leading.glance.clock = lambda: clock[0]
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        await one.compare()
+        clock[0] += again_in + 1
+        await one.compare()
+        counted.clear()
+        clock[0] += again_in + 1
+        await one.leading.look()
+        pause = sa.update(task_type).where(task_type.c.namespace == one.shelf.namespace).values(paused=True)
+        await one.database.run(write(lambda session: session.connection.execute(pause)))
+        first = clock[0]
+        for moment in (first + 0.9 * again_in, first + 1.1 * again_in):
+            clock[0] = moment
+            await one.leading.look()
+            await one.settle()
+            assert condition(one, Kind.TASK_TYPE, "one", "Paused") == ("True", "PausedByCommand")
+        assert counted == [first - takes, first + 1.1 * again_in]
+
+    played(url, play)
 
 
 def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(url, monkeypatch):

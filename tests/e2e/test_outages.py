@@ -1,15 +1,21 @@
 """What breaks around an operator: the API server, the database, both with what is in them."""
 
 import signal
+import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from cluster.faults import Answer, Cut, Gone, Lost
 from cluster.waiting import until
 from e2e.figures import record
-from e2e.planes import FULL, ONLY_IN_FULL, cron_task, quiet, task_type
+from e2e.planes import FULL, ONLY_IN_FULL, Plane, cron_task, quiet, task_type
+from faults.crew import Crew, crew
+from fibflow import Client, Status
 from fibflow.store.database import Database
 from fibflow.store.deciding import decide_ticks
 from fibflow.store.migrate import migrate
@@ -20,6 +26,28 @@ AWAY = 60.0 if FULL else 9.0
 LONG_AWAY = 160.0
 """Seconds without a database; longer than a key may lie untouched."""
 CRONS = "SELECT count(*) FROM fibflow.cron_task"
+EVERY_SECOND: dict[str, Any] = {
+    "schedule": "* * * * * *",
+    "concurrencyPolicy": "Allow",
+    "payload": {"n": 2},
+    "pauseOnFailure": False,
+}
+ON_TIME = 10_000_000
+"""Microseconds that an instant may be late and still be on time."""
+
+
+@contextmanager
+def at_work(plane: Plane, folder) -> Iterator[tuple[Crew, Client]]:
+    """A worker process of the plane's namespace, whose application is scripted_app; and who gives it tasks."""
+    command = (sys.executable, "-m", "fibflow_worker", "scripted_app:app")
+    with crew(plane.url, folder, command=command, environment={"FIBFLOW_NAMESPACE": plane.namespace}) as workers:
+        workers.start("worker")
+        with Client(plane.url, namespace=plane.namespace) as client:
+            yield workers, client
+
+
+def completed(client: Client, task_id: int) -> bool:
+    return client.get(task_id).status is Status.COMPLETED
 
 
 @pytest.fixture
@@ -31,18 +59,25 @@ def synced(plane):
     return plane
 
 
-def test_the_api_server_away_and_back(synced):
-    synced.apply(cron_task("goes"), cron_task("each", schedule="* * * * * *", concurrencyPolicy="Allow"))
+def test_the_api_server_away_and_back(synced, tmp_path):
+    synced.apply(task_type("threaded"), cron_task("goes"), cron_task("each", "threaded", **EVERY_SECOND))
     synced.wait_sql(3, CRONS)
-    with synced.proxy.outage():
-        synced.delete("CronTask", "goes")
-        synced.apply(cron_task("comes"))
-        with closing(Database(synced.url, namespace=synced.namespace)) as database:
-            begin = time.monotonic()
-            # A worker's part: instants are decided all the while.
-            until(lambda: database.call(decide_ticks) < 0 or time.monotonic() - begin > AWAY, AWAY + 9, "time passes")
-        assert synced.sql("SELECT count(*) FROM fibflow.cron_tick")[0][0] >= AWAY - 3
-        assert synced.sql("SELECT count(*) FROM fibflow.cron_task WHERE name = 'goes'") == [(1,)]
+    with at_work(synced, tmp_path) as (workers, client):
+        first = client.enqueue("threaded", {"n": 3})
+        until(lambda: completed(client, first), 20, "the worker works")
+        with synced.proxy.outage():
+            begin, since = time.monotonic(), synced.sql("SELECT fibflow.fibflow_now()")[0][0]
+            synced.delete("CronTask", "goes")
+            synced.apply(cron_task("comes"))
+            until(lambda: time.monotonic() - begin > AWAY - 2, AWAY + 9, "time passes")
+            late = client.enqueue("threaded", {"n": 4})
+            until(lambda: completed(client, late), 20, "a task is completed while the API server is away")
+            ran = "SELECT count(*) FROM fibflow.cron_tick WHERE decision = 'run' AND decided_at >= %s"
+            until(lambda: synced.sql(ran, since)[0][0] >= AWAY - 3, 9, "instants are decided all the while")
+            done = "SELECT count(*) FROM fibflow.task_final WHERE cron_id > 0 AND status = 'completed' AND finished_at >= %s"
+            until(lambda: synced.sql(done, since)[0][0] >= AWAY - 3, 9, "their tasks run all the while")
+            assert synced.sql("SELECT count(*) FROM fibflow.cron_task WHERE name = 'goes'") == [(1,)]
+        assert workers.ended() == []
     back = time.monotonic()
     synced.wait_sql(1, "SELECT count(*) FROM fibflow.cron_task WHERE name = 'comes'", seconds=60)
     synced.wait_sql(0, "SELECT count(*) FROM fibflow.cron_task WHERE name = 'goes'", seconds=60)
@@ -66,29 +101,53 @@ def test_watches_that_are_forgotten_begin_anew(synced):
             synced.wait_condition("CronTask", f"gone-{number}", status="True", seconds=30)
 
 
-def test_a_database_that_is_away_is_waited_for(plane):
+def test_a_database_that_is_away_is_waited_for(plane, tmp_path):
     with Server() as server:
-        url = server.create("fibflow")
+        plane.url = url = server.create("fibflow")
         migrate(url)
-        plane.url = url
-        plane.apply(task_type("work"), cron_task("nightly"))
+        plane.apply(task_type("threaded"), cron_task("nightly", "threaded"))
         operator = plane.start("--look-every", "1")
         plane.wait_condition("CronTask", "nightly", status="True", seconds=30)
         until(lambda: quiet(lambda: len(plane.api_writes()), 1), 20, "it has seen what it wrote itself")
-        server.crash()
-        plane.apply(cron_task("meanwhile"))
-        said = plane.wait_condition("CronTask", "meanwhile", "Synced", status="False", reason="DatabaseUnavailable", seconds=60)
-        assert "is not available" in said["message"]
-        late = plane.start()
-        live(operator, AWAY)
-        live(late, 0)  # it has not seen the database yet
-        assert plane.condition("CronTask", "nightly")["status"] == "True"
-        server.start()
-        begin = time.monotonic()
-        plane.wait_condition("CronTask", "meanwhile", status="True", seconds=60)
-        record("K6", f"PostgreSQL back after {AWAY:.0f} s to a status", [time.monotonic() - begin], 40)
-        assert operator.running and late.running
-        plane.url = url
+        plane.apply(cron_task("each", "threaded", **EVERY_SECOND, missedRunPolicy="Skip"))
+        plane.apply(cron_task("seldom", "threaded", **{**EVERY_SECOND, "schedule": "*/15 * * * * *"}))
+        plane.wait_sql(3, CRONS)
+        with at_work(plane, tmp_path) as (workers, client):
+            first = client.enqueue("threaded", {"n": 3})
+            until(lambda: completed(client, first), 20, "the worker works")
+            before = [client.enqueue("threaded", {"n": number}) for number in range(50)]
+            server.crash()
+            plane.apply(cron_task("meanwhile", "threaded"))
+            plane.wait_condition("CronTask", "meanwhile", "Synced", status="False", reason="DatabaseUnavailable", seconds=60)
+            assert "is not available" in plane.condition("CronTask", "meanwhile", "Synced")["message"]
+            late = plane.start()
+            live(operator, AWAY)
+            live(late, 0)  # it has not seen the database yet
+            assert plane.condition("CronTask", "nightly")["status"] == "True"
+            server.start()
+            begin = time.monotonic()
+            plane.wait_condition("CronTask", "meanwhile", status="True", seconds=60)
+            record("K6", f"PostgreSQL back after {AWAY:.0f} s to a status", [time.monotonic() - begin], 40)
+            assert operator.running and late.running
+            done = "SELECT count(*) FROM fibflow.task_final WHERE id = ANY(%s) AND status = 'completed'"
+            plane.wait_sql(len(before), done, before, seconds=60)
+            assert workers.ended() == []
+            assert instants(plane, "each", 1) and instants(plane, "seldom", 15, latest_runs=True)
+
+
+def instants(plane: Plane, cron: str, seconds: int, latest_runs: bool = False) -> bool:
+    """Whether every instant was decided once, by the policy: who was on time ran, and of the missed the latest, or none."""
+    query = (
+        "SELECT tick, through, coalesce(count, 1), decision, decided_at, max(tick) OVER (PARTITION BY decided_at) = tick "
+        "FROM fibflow.cron_tick JOIN fibflow.cron_task ON id = cron_id WHERE name = %s ORDER BY tick"
+    )
+    rows = plane.sql(query, cron)
+    step = seconds * 1_000_000
+    assert [after[0] - row[1] for row, after in pairwise(rows)] == [step] * (len(rows) - 1), rows
+    assert all(through - tick == (count - 1) * step for tick, through, count, *_ in rows), rows
+    due = [decided - tick <= ON_TIME or (latest_runs and latest) for tick, _, _, _, decided, latest in rows]
+    assert [decision == "run" for _, _, _, decision, *_ in rows] == due, rows
+    return bool(rows)
 
 
 @ONLY_IN_FULL

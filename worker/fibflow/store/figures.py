@@ -1,9 +1,13 @@
-"""How many tasks of each type wait, run and have failed for good: what a TaskType's status and the metrics tell."""
+"""How many tasks of each type wait, run and have failed for good: what a TaskType's status and the metrics tell.
+
+To count is to read all tasks that are not final, so who asks again and again counts now and then (`counts`) and passes on
+what was counted; what else is told of a type is as of now.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,25 +38,35 @@ class Queue:
     figures: TypeFigures
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """By type id: how many tasks are in a state and the least instant at which one is due; how many have failed for good."""
+
+    states: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
+    failed: Mapping[int, int] = field(default_factory=dict)
+
+    def figures(self, type_id: int, paused: bool) -> TypeFigures:
+        """Those of a type."""
+        ready, scheduled, running = (self.states.get((type_id, state), (0, None)) for state in COUNTED)
+        return TypeFigures(ready[0] + scheduled[0], running[0], self.failed.get(type_id, 0), ready[1], paused)
+
+
+COUNTED = ("ready", "scheduled", "running")
+
+
 @read
-def queues(session: Session) -> list[Queue]:
-    """The figures of all types."""
-    states = _by_state(session)
-    failed = _failed(session)
+def counts(session: Session) -> Counts:
+    """What is counted of all types; it takes the longer the more tasks there are."""
+    return Counts(_by_state(session), _failed(session))
+
+
+@read
+def queues(session: Session, known: Counts | None = None) -> list[Queue]:
+    """The figures of all types; `known`: counts as of lately."""
+    counted = counts(session) if known is None else known
     columns = (task_type.c[name] for name in ("id", "namespace", "name", "resource", "paused"))
     return [
-        Queue(
-            row.namespace,
-            row.name,
-            row.resource,
-            TypeFigures(
-                pending=sum(states.get((row.id, state), (0, None))[0] for state in ("ready", "scheduled")),
-                running=states.get((row.id, "running"), (0, None))[0],
-                failed=failed.get(row.id, 0),
-                oldest_pending=states.get((row.id, "ready"), (0, None))[1],
-                paused=row.paused,
-            ),
-        )
+        Queue(row.namespace, row.name, row.resource, counted.figures(row.id, row.paused))
         for row in session.connection.execute(sa.select(*columns))
     ]
 
