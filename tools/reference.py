@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from fibflow.metrics import Described
-from fibflow_operator.conditions import REASONS
+from fibflow_operator.reasons import REASONS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"

@@ -27,7 +27,6 @@ from fibflow_operator.comparison import Glance, Hearing, Lists, listed
 from fibflow_operator.health import Rounds, left_lying
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.observed import OBSERVED
-from fibflow_operator.plan import Standing
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, rows
 from fibflow_operator.reconcile.report import Teller
@@ -36,6 +35,7 @@ from fibflow_operator.reconcile.ward import Pods
 from fibflow_operator.reconcile.workers import Hands
 from fibflow_operator.sizing import Sizing
 from fibflow_operator.tending import Tending
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Kind, Resource, World
 from fibflow_operator.writing import Writer
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fibflow_operator.conditions import Reason
+from fibflow_operator.reasons import Reason
 
 POOL = "fibflow.dev/pool"
 """The label of a pod that says which pool it works for."""

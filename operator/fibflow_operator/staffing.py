@@ -12,9 +12,9 @@ from typing import Any
 
 from fibflow.errors import shown
 from fibflow.store.pools import PoolFigures
-from fibflow_operator.conditions import Finding, Reason, Type
-from fibflow_operator.plan import Refusal
+from fibflow_operator.conditions import Finding
 from fibflow_operator.pods import Pod
+from fibflow_operator.reasons import Reason, Refusal, Type
 from fibflow_operator.yard import POOL, Deployment
 
 

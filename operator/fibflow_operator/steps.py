@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from fibflow_operator.conditions import Reason
 from fibflow_operator.deployment import budget, digest_of, template
 from fibflow_operator.fleet import Fleet
-from fibflow_operator.plan import Refusal
+from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.yard import POOL, Budget, Deployment, contains
 
 

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from fibflow_operator.conditions import LONGEST_MESSAGE, REASONS, Finding, Reason, Type, merged
+from fibflow_operator.conditions import LONGEST_MESSAGE, Finding, merged
+from fibflow_operator.reasons import REASONS, Reason, Type
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BEFORE = "2025-01-01T00:00:00Z"

@@ -16,9 +16,9 @@ from fibflow_operator.health import LEFT_LYING, LONGEST_ROUND, Health, Rounds, l
 from fibflow_operator.kube import following
 from fibflow_operator.kube.following import Following
 from fibflow_operator.leading import Leading
-from fibflow_operator.plan import Standing
 from fibflow_operator.sizing import Sizing
 from fibflow_operator.tending import Tending
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Kind, seen
 
 ANYBODY: Any = None

@@ -6,9 +6,9 @@ from fibflow.model import Options
 from fibflow.store.figures import TypeFigures
 from fibflow.store.synced import DeletionPolicy, Name, PoolRow, TypeRow
 from fibflow.store.synced_crons import CronFigures
-from fibflow_operator import plan
-from fibflow_operator.conditions import Reason, Type
-from fibflow_operator.plan import Refusal, Standing
+from fibflow_operator import plan, verdict
+from fibflow_operator.reasons import Reason, Refusal, Type
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Kind, seen
 
 
@@ -107,7 +107,7 @@ REFUSED = Refusal(Reason.INVALID_SPEC, "no")
     ],
 )
 def test_ready_and_synced_tell_how_a_resource_stands(standing, ready, synced):
-    for finding, (status, reason) in ((plan.ready(standing), ready), (plan.synced(standing), synced)):
+    for finding, (status, reason) in ((verdict.ready(standing), ready), (verdict.synced(standing), synced)):
         assert (finding.status, finding.reason) == (status, reason)
 
 
@@ -127,20 +127,22 @@ def figures(**more):
     ],
 )
 def test_why_a_cron_task_is_paused(suspended, found, remembered, reason):
-    finding = plan.cron_paused(suspended, found, remembered, "it")
+    finding = verdict.cron_paused(suspended, found, remembered, "it")
     assert finding.reason is reason and finding.status is (reason is not Reason.NOT_PAUSED)
 
 
 def test_a_pause_after_a_failure_is_read_from_the_status_that_tells_of_it():
-    finding = plan.cron_paused(False, figures(paused=True, paused_reason="task 7 failed for good"), None, "it")
+    finding = verdict.cron_paused(False, figures(paused=True, paused_reason="task 7 failed for good"), None, "it")
     said = {"type": "Paused", "status": "True", "reason": str(finding.reason), "message": finding.message}
-    assert plan.remembered_pause({"conditions": [said]}) == "task 7 failed for good"
-    assert plan.remembered_pause({"conditions": [said | {"reason": "Suspended"}]}) is None
-    assert plan.remembered_pause({}) is None
+    assert verdict.remembered_pause({"conditions": [said]}) == "task 7 failed for good"
+    assert verdict.remembered_pause({"conditions": [said | {"reason": "Suspended"}]}) is None
+    assert verdict.remembered_pause({}) is None
 
 
 def test_a_cron_task_that_is_held_back_has_no_next_ticks():
-    free = plan.cron_counts(figures(paused=False, paused_reason=None, last_tick=0, last_outcome="completed"), held_back=False)
+    free = verdict.cron_counts(
+        figures(paused=False, paused_reason=None, last_tick=0, last_outcome="completed"), held_back=False
+    )
     assert free == {
         "active": 0,
         "missed": 0,
@@ -148,9 +150,9 @@ def test_a_cron_task_that_is_held_back_has_no_next_ticks():
         "lastOutcome": "completed",
         "nextTickTimes": ["1970-01-01T00:00:00Z"] * 3,
     }
-    assert "nextTickTimes" not in plan.cron_counts(figures(paused=True, paused_reason=None), held_back=True)
+    assert "nextTickTimes" not in verdict.cron_counts(figures(paused=True, paused_reason=None), held_back=True)
 
 
 def test_a_type_that_is_paused_at_run_time_says_so():
-    finding = plan.type_paused(False, TypeFigures(paused=True), "it")
+    finding = verdict.type_paused(False, TypeFigures(paused=True), "it")
     assert (finding.type, finding.status, finding.reason) == (Type.PAUSED, True, Reason.PAUSED)

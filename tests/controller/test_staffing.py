@@ -5,9 +5,8 @@ import pytest
 from controller.test_deployment import fleet
 from fibflow.store.pools import PoolFigures
 from fibflow_operator import deployment, staffing
-from fibflow_operator.conditions import Reason
-from fibflow_operator.plan import Refusal
 from fibflow_operator.pods import pod
+from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.yard import deployment as read
 
 FINE = PoolFigures()

@@ -12,13 +12,14 @@ from controller.ground import Ground
 from fibflow.store.database import Database
 from fibflow.store.synced import Name
 from fibflow_operator import deployment
-from fibflow_operator.conditions import Finding, Reason, Type
+from fibflow_operator.conditions import Finding
 from fibflow_operator.fleet import fleet_of
 from fibflow_operator.kube.api import ApiRefused
-from fibflow_operator.plan import Standing
+from fibflow_operator.reasons import Reason, Type
 from fibflow_operator.reconcile.staffed import with_workers
 from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.tending import Tending
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Kind, World, seen
 from fibflow_operator.writing import Writer
 from fibflow_operator.yard import deployment as read

@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from fibflow.store.synced import Name, code_types, stored_types
 from fibflow.store.synced_crons import CronFigures, CronRow, CronSync, cron_figures, forget_crons, stored_crons, sync_crons
-from fibflow_operator import plan
-from fibflow_operator.plan import Refusal, Standing
+from fibflow_operator import plan, verdict
+from fibflow_operator.reasons import Refusal
 from fibflow_operator.reconcile.subject import Decide, Report, Scene
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Resource
 
 
@@ -33,7 +34,7 @@ class CronTasks:
         return decide
 
     async def sync(self, scene: Scene, rows: Sequence[tuple[Resource, CronRow]]) -> None:
-        syncs = [CronSync(row, plan.remembered_pause(resource.status)) for resource, row in rows]
+        syncs = [CronSync(row, verdict.remembered_pause(resource.status)) for resource, row in rows]
         await scene.writer.write(sync_crons, syncs)
 
     def heirs(self, scene: Scene, row: CronRow) -> Collection[Key]:
@@ -45,10 +46,10 @@ class CronTasks:
 
 
 def _report(resource: Resource, standing: Standing, figures: CronFigures | None) -> Report:
-    remembered = plan.remembered_pause(resource.status)
-    paused = plan.cron_paused(bool(resource.spec.get("suspend")), figures, remembered, resource.key.name)
-    findings = (plan.ready(standing), plan.synced(standing), paused, plan.scheduled(figures is not None, paused))
-    return Report(findings, {} if figures is None else plan.cron_counts(figures, held_back=paused.status))
+    remembered = verdict.remembered_pause(resource.status)
+    paused = verdict.cron_paused(bool(resource.spec.get("suspend")), figures, remembered, resource.key.name)
+    findings = (verdict.ready(standing), verdict.synced(standing), paused, verdict.scheduled(figures is not None, paused))
+    return Report(findings, {} if figures is None else verdict.cron_counts(figures, held_back=paused.status))
 
 
 def _referred(resource: Resource) -> Name:

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from fibflow.errors import one_line
 from fibflow.logs import logger
-from fibflow_operator import plan
-from fibflow_operator.conditions import Finding, Reason, Type, merged, written
+from fibflow_operator import verdict
+from fibflow_operator.conditions import Finding, merged, written
 from fibflow_operator.kube.api import ApiFailure
-from fibflow_operator.plan import Standing
+from fibflow_operator.reasons import Reason, Type
 from fibflow_operator.reconcile.rows import SUBJECTS
 from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Resource
 
 log = logger(__name__)
@@ -46,7 +47,7 @@ def _settled(scene: Scene, key: Key) -> tuple[Resource, Standing] | None:
 def _without_database(resource: Resource, standing: Standing) -> Report:
     """The rest stays as it was told last, a pause above all."""
     kept = {name: value for name, value in resource.status.items() if name not in ("conditions", "observedGeneration")}
-    return Report((plan.ready(standing), plan.synced(standing)), kept, complete=False)
+    return Report((verdict.ready(standing), verdict.synced(standing)), kept, complete=False)
 
 
 async def tell(scene: Scene, teller: Teller, key: Key, report: Report) -> set[Key]:

@@ -14,12 +14,12 @@ from typing import Any
 from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, LeadLost, OutcomeUnknown, SchemaMismatch, one_line
 from fibflow.logs import logger
 from fibflow.store.synced import Name
-from fibflow_operator.conditions import Reason
-from fibflow_operator.plan import Refusal, Standing
+from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.reconcile.crontask import CronTasks
 from fibflow_operator.reconcile.subject import Decide, Scene, Subject
 from fibflow_operator.reconcile.tasktype import TaskTypes
 from fibflow_operator.reconcile.workerpool import WorkerPools
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Kind, Resource
 
 log = logger(__name__)

@@ -9,8 +9,9 @@ from typing import Any
 
 from fibflow.store.pools import PoolFigures
 from fibflow_operator import staffing
-from fibflow_operator.conditions import Finding, Type
+from fibflow_operator.conditions import Finding
 from fibflow_operator.fleet import Fleet, fleet_of
+from fibflow_operator.reasons import Type
 from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.world import Resource
 

@@ -11,7 +11,8 @@ from fibflow.store.figures import TypeFigures
 from fibflow.store.pools import PoolFigures
 from fibflow.store.synced import Name
 from fibflow_operator.conditions import Finding
-from fibflow_operator.plan import Refusal, Standing
+from fibflow_operator.reasons import Refusal
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Resource, World
 from fibflow_operator.writing import Writer
 from fibflow_operator.yard import Yard

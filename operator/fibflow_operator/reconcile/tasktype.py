@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from fibflow.store.figures import TypeFigures
 from fibflow.store.synced import Name, TypeRow, forget_types, stored_types, sync_types
-from fibflow_operator import plan
-from fibflow_operator.plan import Refusal, Standing
+from fibflow_operator import plan, verdict
+from fibflow_operator.reasons import Refusal
 from fibflow_operator.reconcile.staffed import with_workers
 from fibflow_operator.reconcile.subject import Decide, Report, Scene
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Kind, Resource
 
 NOTHING = TypeFigures()
@@ -43,8 +44,8 @@ class TaskTypes:
 
 def _report(scene: Scene, resource: Resource, standing: Standing) -> Report:
     figures = scene.type_figures.get(resource.key.place, NOTHING)
-    paused = plan.type_paused(bool(resource.spec.get("suspend")), figures, resource.type_name)
-    return Report((plan.ready(standing), plan.synced(standing), paused), plan.type_counts(figures))
+    paused = verdict.type_paused(bool(resource.spec.get("suspend")), figures, resource.type_name)
+    return Report((verdict.ready(standing), verdict.synced(standing), paused), verdict.type_counts(figures))
 
 
 def _pools(scene: Scene, resource: Resource) -> Collection[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from fibflow.store.synced import Name, PoolRow, forget_pools, stored_pools, sync_pools
-from fibflow_operator import plan
-from fibflow_operator.plan import Standing
+from fibflow_operator import plan, verdict
 from fibflow_operator.reconcile.staffed import with_workers
 from fibflow_operator.reconcile.subject import Decide, Report, Scene
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Resource
 
 
@@ -34,4 +34,4 @@ class WorkerPools:
 
 
 def _report(standing: Standing) -> Report:
-    return Report((plan.ready(standing), plan.synced(standing)))
+    return Report((verdict.ready(standing), verdict.synced(standing)))

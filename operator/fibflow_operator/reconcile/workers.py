@@ -14,11 +14,10 @@ from fibflow.errors import one_line
 from fibflow.logs import logger
 from fibflow.store.synced import Name
 from fibflow_operator import deployment
-from fibflow_operator.conditions import Reason
 from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.names import deployment_of
-from fibflow_operator.plan import Refusal
+from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.steps import Step, next_step, taken
 from fibflow_operator.world import Key, Resource
