@@ -166,6 +166,9 @@ def test_a_setting_that_is_dropped_and_one_that_somebody_changed_are_put_right(s
     until(lambda: not deployment(staffed)["spec"]["template"]["spec"]["enableServiceLinks"], 20, "it is put right")
     staffed.cluster.kubectl("scale", "deployment", "pool-pool", "-n", staffed.namespace, "--replicas=3")
     until(lambda: deployment(staffed)["spec"]["replicas"] == 1, 20, "the scale is put right")
+    staffed.cluster.kubectl("label", "deployment,pdb", "pool-pool", "-n", staffed.namespace, "fibflow.dev/pool-")
+    labelled = r"jsonpath={.metadata.labels.fibflow\.dev/pool}=pool"
+    staffed.cluster.wait(labelled, "deployment/pool-pool", "pdb/pool-pool", namespace=staffed.namespace)
     staffed.cluster.kubectl("delete", "deployment", "pool-pool", "-n", staffed.namespace)
     staffed.wait_condition("WorkerPool", "pool", status="True", seconds=90)
     until(lambda: deployment(staffed)["status"].get("readyReplicas") == 1, 60, "it is made anew")
