@@ -1,8 +1,8 @@
 """What an operator does while it leads: it takes keys from two queues, `rows` and `reports`, and fills them.
 
 Events and comparisons put keys into `rows`; a key whose row is settled goes on into `reports`, one with workers into the
-queues of `tending`, too, whose keys come back into `reports`. Whatever fails is put back with a wait; nothing that fails
-ends the leading but a lead that belongs to another. It decides nothing about resources: that is `reconcile`'s business.
+queues of `tending`, too, whose keys come back into `reports`. Nothing that fails ends the leading but a lead that belongs
+to another. What is done with a key is the business of `settling`; about resources it decides nothing.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from typing import Protocol
 
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
-from fibflow.metrics import counter, gauge, histogram
+from fibflow.metrics import gauge, histogram
 from fibflow.store.health import database_health
 from fibflow.store.listen import Listener
 from fibflow.store.notices import CHANNEL
@@ -28,14 +28,13 @@ from fibflow_operator.health import Rounds, left_lying
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.observed import OBSERVED
 from fibflow_operator.queue import Queue
-from fibflow_operator.reconcile import report, rows
 from fibflow_operator.reconcile.report import Teller
-from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.ward import Pods
 from fibflow_operator.reconcile.workers import Hands
+from fibflow_operator.settling import Settling
 from fibflow_operator.sizing import Sizing
 from fibflow_operator.tending import Tending
-from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Kind, Resource, World
 from fibflow_operator.writing import Writer
 
@@ -46,13 +45,6 @@ REPORT_WORKERS = 3
 REPORTS_AT_ONCE = 32
 CANCELLED_AT_ONCE = 100
 
-STAGES = ("rows", "reports")
-RECONCILED = counter(
-    "fibflow_operator_reconciled",
-    "Keys that were worked on.",
-    ["stage", "result"],
-    known=product(STAGES, ("done", "failed")),
-)
 TOOK = histogram(
     "fibflow_operator_reconcile_seconds",
     "What one batch of keys took.",
@@ -99,11 +91,13 @@ class Leading:
     scene: Scene = field(init=False)
     tending: Tending = field(init=False)
     sizing: Sizing = field(init=False)
+    settling: Settling = field(init=False)
 
     def __post_init__(self) -> None:
         self.scene = Scene(self.world, self.writer)
         self.sizing = Sizing(self.scene, self.cluster, self.reports.add, self.rounds)
         self.tending = Tending(self.scene, self.cluster, self.reports.add, self.rounds, told=self.sizing.told)
+        self.settling = Settling(self.scene, self.cluster, self.rows, self.reports, self.tending.settled)
         for stage, queue in self._queues.items():
             QUEUED.labels(stage).set_function(queue.__len__)
             LYING.labels(stage).set_function(partial(getattr, queue, "oldest"))
@@ -131,9 +125,9 @@ class Leading:
             group.create_task(_repeated(self.look, self.periods.look))
             group.create_task(_repeated(self.examine, self.periods.health))
             for number in range(ROW_WORKERS):
-                group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.settle))
+                group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.settling.settle))
             for number in range(REPORT_WORKERS):
-                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self.tell))
+                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self.settling.tell))
 
     async def _take(self) -> None:
         while True:
@@ -214,57 +208,6 @@ class Leading:
             keys = await queue.taking(limit)
             with TOOK.labels(stage).time(), self.rounds.at(f"{stage} {number}"):
                 await work(keys)
-
-    async def settle(self, keys: Collection[Key]) -> None:
-        """Bring rows up to date."""
-        try:
-            following = await rows.reconcile(self.scene, keys)
-        except Exception as error:
-            self._not_settled(keys, error)
-            return
-        RECONCILED.labels("rows", "done").inc(len(keys))
-        for key in keys:
-            self.rows.done(key)
-        self.rows.add(following)
-        self.tending.settled(keys)
-        self.reports.add(keys)
-
-    def _not_settled(self, keys: Collection[Key], error: Exception) -> None:
-        known = isinstance(error, DatabaseError | LeadLost)
-        (log.warning if known else log.exception)("rows_not_settled", keys=len(keys), error=one_line(error))
-        RECONCILED.labels("rows", "failed").inc(len(keys))
-        failure = f"not stored yet: {one_line(error)[:300]}; it is tried again"
-        for key in keys:
-            before = self.scene.standings.get(key, Standing(stored=False))
-            self.scene.standings[key] = replace(before, failure=failure)
-            self.rows.failed(key)
-        self.reports.add(key for key in keys if not isinstance(error, LeadLost))
-
-    async def tell(self, keys: Collection[Key]) -> None:
-        """Bring statuses up to date."""
-        try:
-            found = await report.gather(self.scene, keys)
-        except Exception as error:
-            for key in keys:
-                self._not_told(key, error)
-            return
-        await asyncio.gather(*(self._tell(key, found.get(key)) for key in keys))
-
-    async def _tell(self, key: Key, said: Report | None) -> None:
-        try:
-            if said is not None:
-                self.rows.add(await report.tell(self.scene, self.cluster, key, said))
-        except Exception as error:
-            self._not_told(key, error)
-        else:
-            RECONCILED.labels("reports", "done").inc()
-            self.reports.done(key)
-
-    def _not_told(self, key: Key, error: Exception) -> None:
-        known = isinstance(error, DatabaseError | ApiFailure)
-        (log.warning if known else log.exception)("status_not_written", name=key.name, error=one_line(error))
-        RECONCILED.labels("reports", "failed").inc()
-        self.reports.failed(key, getattr(error, "retry_after", 0.0))
 
 
 async def _repeated(work: Callable[[], Awaitable[None]], period: float) -> None:

@@ -76,9 +76,9 @@ class Stage:
         for _ in range(20):
             self.now += 100
             while keys := leading.rows.take(500):
-                await leading.settle(keys)
+                await leading.settling.settle(keys)
             while keys := leading.reports.take(32):
-                await leading.tell(keys)
+                await leading.settling.tell(keys)
             if not leading.rows and not leading.reports:
                 return
         raise AssertionError("it does not settle")
@@ -128,7 +128,7 @@ class Stage:
     async def _crash_between(self) -> None:
         """Some rows are written, and no status."""
         await self.leading.list()
-        await self.leading.settle(self.leading.rows.take(2))
+        await self.leading.settling.settle(self.leading.rows.take(2))
         await self.begin()
 
     async def rows(self) -> dict[Key, str]:
@@ -360,8 +360,8 @@ def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(ur
 
         run = one.database.run
         one.database.run = away
-        await one.leading.settle(one.leading.rows.take(10))
-        await one.leading.tell(one.leading.reports.take(10))
+        await one.leading.settling.settle(one.leading.rows.take(10))
+        await one.leading.settling.tell(one.leading.reports.take(10))
         assert condition(one, Kind.CRON_TASK, "it", "Synced") == ("False", "DatabaseUnavailable")
         assert condition(one, Kind.CRON_TASK, "it", "Paused") == ("False", "NotPaused")
         assert one.shelf.status(Kind.CRON_TASK, "it")["nextTickTimes"]

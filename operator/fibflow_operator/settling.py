@@ -1,0 +1,94 @@
+"""Settling: a leader brings rows up to date, then tells statuses of it; what fails is put back with a wait.
+
+`rows` and `reports` are two queues of keys; a key whose row is settled goes on into `reports`, and to whoever tends workers.
+What is done about a key is decided in `reconcile`; who fills `rows`, and when these are called, is told in `leading`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from itertools import product
+
+from fibflow.errors import DatabaseError, LeadLost, one_line
+from fibflow.logs import logger
+from fibflow.metrics import counter
+from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.queue import Queue
+from fibflow_operator.reconcile import report, rows
+from fibflow_operator.reconcile.report import Teller
+from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.verdict import Standing
+from fibflow_operator.world import Key
+
+log = logger(__name__)
+STAGES = ("rows", "reports")
+RECONCILED = counter(
+    "fibflow_operator_reconciled",
+    "Keys that were worked on.",
+    ["stage", "result"],
+    known=product(STAGES, ("done", "failed")),
+)
+
+
+@dataclass(slots=True)
+class Settling:
+    """One leader's. `settled` is told the keys whose rows are as they should be."""
+
+    scene: Scene
+    teller: Teller
+    rows: Queue[Key]
+    reports: Queue[Key]
+    settled: Callable[[Collection[Key]], None]
+
+    async def settle(self, keys: Collection[Key]) -> None:
+        """Bring rows up to date."""
+        try:
+            following = await rows.reconcile(self.scene, keys)
+        except Exception as error:
+            self._not_settled(keys, error)
+            return
+        RECONCILED.labels("rows", "done").inc(len(keys))
+        for key in keys:
+            self.rows.done(key)
+        self.rows.add(following)
+        self.settled(keys)
+        self.reports.add(keys)
+
+    def _not_settled(self, keys: Collection[Key], error: Exception) -> None:
+        known = isinstance(error, DatabaseError | LeadLost)
+        (log.warning if known else log.exception)("rows_not_settled", keys=len(keys), error=one_line(error))
+        RECONCILED.labels("rows", "failed").inc(len(keys))
+        failure = f"not stored yet: {one_line(error)[:300]}; it is tried again"
+        for key in keys:
+            before = self.scene.standings.get(key, Standing(stored=False))
+            self.scene.standings[key] = replace(before, failure=failure)
+            self.rows.failed(key)
+        self.reports.add(key for key in keys if not isinstance(error, LeadLost))
+
+    async def tell(self, keys: Collection[Key]) -> None:
+        """Bring statuses up to date."""
+        try:
+            found = await report.gather(self.scene, keys)
+        except Exception as error:
+            for key in keys:
+                self._not_told(key, error)
+            return
+        await asyncio.gather(*(self._tell(key, found.get(key)) for key in keys))
+
+    async def _tell(self, key: Key, said: Report | None) -> None:
+        try:
+            if said is not None:
+                self.rows.add(await report.tell(self.scene, self.teller, key, said))
+        except Exception as error:
+            self._not_told(key, error)
+        else:
+            RECONCILED.labels("reports", "done").inc()
+            self.reports.done(key)
+
+    def _not_told(self, key: Key, error: Exception) -> None:
+        known = isinstance(error, DatabaseError | ApiFailure)
+        (log.warning if known else log.exception)("status_not_written", name=key.name, error=one_line(error))
+        RECONCILED.labels("reports", "failed").inc()
+        self.reports.failed(key, getattr(error, "retry_after", 0.0))
