@@ -48,6 +48,7 @@ bench: $(PEER) postgres ## measure against the peer, which is installed for it; 
 
 faults: venv postgres ## kill, stop and overtake workers, write build/faults.json
 	mkdir -p build && cd tests && ../$(BIN)/python -m faults $(FAULTS)
+	FIBFLOW_LIVES=many $(BIN)/pytest tests/semantics/test_life.py --timeout 3600
 
 clean-clone: ## clone to a temporary folder and run both commands of the README there
 	@bash tools/clean_clone.sh
