@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
@@ -111,10 +112,31 @@ ABOUT_CLIENT = (
 
 def _signature(name: str, function: Callable[..., Any]) -> str:
     found = inspect.signature(function)
-    given = [each for each in found.parameters.values() if each.name not in ("self", "session")]
-    plain = str(found.replace(parameters=given, return_annotation=inspect.Signature.empty))
+    given = [_as_written(each) for each in found.parameters.values() if each.name not in ("self", "session")]
     returned = "" if name in ("Client", "app.add") else f" -> {found.return_annotation}"
-    return name + re.sub(r": '(.*?)'(?=[,)]| =)", r": \1", plain) + returned
+    return name + str(found.replace(parameters=given, return_annotation=inspect.Signature.empty)) + returned
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A piece of code, which is shown as it stands."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _as_written(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter with its annotation, which is text, and its default as people would write them."""
+    default = parameter.default if parameter.default is parameter.empty else _Code(_written(parameter.default))
+    return parameter.replace(annotation=_Code(parameter.annotation), default=default)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))})"
+    return repr(value.value if isinstance(value, StrEnum) else value)
 
 
 def _told(name: str, function: Callable[..., Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """The reference pages and the chart's copies say what their sources say."""
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -28,6 +29,14 @@ def test_the_page_of_resources_tells_bounds_and_rules():
     assert "| `spec.deletionPolicy` | string |" in page and "one of Retain, Drain, Cancel; default `Drain`" in page
     assert "- `spec`: name cannot be changed" in page
     assert "| `spec.env[].name` |" in page
+
+
+@pytest.mark.parametrize("name", ["client.md", "options.md"])
+def test_a_signature_can_be_read_as_code(name):
+    signatures = re.findall(r"^`([\w.]+)(\(.*)`$", PAGES[name], re.MULTILINE)
+    assert signatures
+    for method, rest in signatures:
+        ast.parse(f"def {method.replace('.', '_')}{rest}: ...")
 
 
 @pytest.mark.parametrize("name", TOOL["ORDER"])

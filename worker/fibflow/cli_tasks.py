@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -14,9 +14,6 @@ from fibflow.cli_values import Seconds, Whole
 from fibflow.encoding import parse
 from fibflow.model import Outcome, Status
 from fibflow.records import Page
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 TASK_ID = Whole(1, (1 << 63) - 1)
@@ -50,11 +47,11 @@ def enqueue(place: Place, /, task_type: str, payload: str, **options: Any) -> No
 @tasks.command(name="list")
 @click.option("--type", "type", metavar="TYPE", help="Of this task type.")
 @click.option("--status", type=click.Choice([str(status) for status in Status]), help="With this status.")
-@click.option("--last-outcome", type=click.Choice([str(outcome) for outcome in Outcome]), help="Whose last attempt did.")
+@click.option("--last-outcome", type=click.Choice([str(outcome) for outcome in Outcome]), help="Whose last attempt ended so.")
 @click.option("--tag", help="With this tag.")
 @click.option("--suspend-reason", help="Suspended for this reason.")
-@click.option("--limit", type=Whole(1, LARGEST_PAGE), default=100, show_default=True)
-@click.option("--offset", type=Whole(0, 1 << 62), default=0, show_default=True)
+@click.option("--limit", type=Whole(1, LARGEST_PAGE), default=100, show_default=True, help="How many tasks at most.")
+@click.option("--offset", type=Whole(0, 1 << 62), default=0, show_default=True, help="How many tasks to leave out first.")
 @reading
 @placed
 def list_tasks(place: Place, /, **filters: Any) -> None:
@@ -96,7 +93,7 @@ def _all(fetch: Callable[[int], Page[T]]) -> Iterator[T]:
 
 @tasks.command()
 @click.argument("task_id", metavar="ID", type=TASK_ID)
-@click.option("--limit", type=Whole(1, LARGEST_PAGE), default=1000, show_default=True)
+@click.option("--limit", type=Whole(1, LARGEST_PAGE), default=1000, show_default=True, help="How many tasks at most.")
 @reading
 @placed
 def tree(place: Place, task_id: int, limit: int) -> None:

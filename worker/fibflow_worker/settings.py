@@ -31,7 +31,7 @@ class Settings:
     poll_interval: float = 1.0
     """Between two looks at the database while nobody tells of work; jittered by a tenth."""
     heartbeat_interval: float = 5.0
-    """Between two renewals of the lease, at most: they come up to a seventh earlier, by chance."""
+    """Between two renewals of the lease, at most: they come 5 to 15 % earlier, by chance."""
     lease: float = 30.0
     """How long a worker that is silent keeps its tasks."""
     drain: float = 30.0
