@@ -75,7 +75,8 @@ def test_a_lost_answer_neither_loses_nor_doubles_anything(workplace, cut, mark, 
     app.sync(workplace.database)
     client = Client(workplace.database)
     behind, proxy = cut(mark)
-    workplace.run(Worker(app, behind, Settings(slots=5, poll_interval=0.05, heartbeat_interval=1000, lease=3600)))
+    worker = Worker(app, behind, Settings(slots=5, poll_interval=0.05, heartbeat_interval=1000, lease=3600))
+    workplace.run(worker)
     proxy.left = CUT
     ids = [client.enqueue("work") for _ in range(TASKS)]
     until(lambda: client.tasks(type="work", status=status, limit=1).total == TASKS)
@@ -85,7 +86,14 @@ def test_a_lost_answer_neither_loses_nor_doubles_anything(workplace, cut, mark, 
     leaves = client.tasks(type="leaf", limit=None).items
     assert Counter(leaf.parent_id for leaf in leaves) == Counter(dict.fromkeys(ids, children))
     assert all(len(client.attempts(leaf.id).items) == 1 for leaf in leaves)
+    assert _counted(worker) == TASKS * len(outcomes) + len(leaves), "claims were counted otherwise than they were"
     assert workplace.database.call(stale_writes) == 0
+
+
+def _counted(worker):
+    """How many claims the worker's metrics tell of."""
+    samples = [sample for metric in worker.tallies.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name == "fibflow_claims_total")
 
 
 def test_a_spawn_whose_answer_was_lost_is_recognised_when_it_comes_again(workplace, cut):

@@ -57,7 +57,7 @@ class Heartbeat(threading.Thread):
         self.stopped = threading.Event()
         self.valid_until = sent + settings.lease
         self.turned_at = time.monotonic()
-        self._next_beat = time.monotonic() + settings.heartbeat_interval
+        self._next_beat = time.monotonic() + longest_pause(settings)
 
     def run(self) -> None:
         while not self.stopped.wait(self._pause()):

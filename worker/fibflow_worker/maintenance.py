@@ -117,8 +117,8 @@ class Maintenance:
 
     async def _start_unheard(self, keys: set[Key]) -> None:
         """A claim's answer was lost: run what it took."""
-        for task in await self.database.run(outlook.claims_of, self.lease.worker_id, keys) if keys else []:
-            self.turns.start(task)
+        if keys:
+            self.turns.start(await self.database.run(outlook.claims_of, self.lease.worker_id, keys))
         self.turns.uncertain = False
         self.turns.knock()
 

@@ -100,10 +100,10 @@ class Turns:
         start: Callable[[Claimed], None],
         tallies: Tallies,
     ) -> None:
-        self.database, self.slots, self.lanes, self.lease, self.start = database, slots, lanes, lease, start
+        self.database, self.slots, self.lanes, self.lease = database, slots, lanes, lease
         self.uncertain = False
         self.under_way = 0
-        self.tallies = tallies
+        self._start, self._tallies = start, tallies
         self._settling = Settling(database, tallies)
         self._claiming = False
         self._backlog = False
@@ -227,11 +227,15 @@ class Turns:
         """Start what was claimed, unless the worker was lost meanwhile: then others have it."""
         if turn.claimed and self.lease.holds(turn.worker_id):
             self.lanes.mark(turn.claimed)
-            for task in turn.claimed:
-                self.start(task)
-            self.tallies.claimed(self._pickups(turn.claimed))
+            self.start(turn.claimed)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("task_claimed", worker_id=turn.worker_id, tasks=[task.id for task in turn.claimed])
+
+    def start(self, claimed: Sequence[Claimed]) -> None:
+        """Run what was claimed, and count it."""
+        for task in claimed:
+            self._start(task)
+        self._tallies.claimed(self._pickups(claimed))
 
     def _pickups(self, claimed: Sequence[Claimed]) -> list[tuple[str, float]]:
         """The type of each, and the seconds from when it was due to its claim."""
