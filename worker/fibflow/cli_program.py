@@ -142,7 +142,7 @@ def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return 0
     except OSError as error:
-        _say(f"{error}; mend that and repeat")
+        _say(f"{error}; mend that, and see what was done before you repeat it")
         _drop_output()
         return 1
     except (click.Abort, KeyboardInterrupt):
