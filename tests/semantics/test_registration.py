@@ -84,7 +84,9 @@ def test_a_payload_is_checked_by_the_hints_of_its_handler(workplace):
     async def taking_all(ctx, n: int, **others: object):
         return [n, others]
 
-    workplace.start(serving(counting=counting, taking_all=taking_all, echo=echo))
+    async def alone(ctx): ...
+
+    workplace.start(serving(counting=counting, taking_all=taking_all, echo=echo, alone=alone))
     assert workplace.outcome("counting", {"n": 3}).result == [3, "apples"]
     assert workplace.outcome("taking_all", {"n": 3, "unit": "pears"}).result == [3, {"unit": "pears"}]
     assert workplace.outcome("echo", {"anything": [1]}).result == {"anything": [1]}
@@ -96,6 +98,7 @@ def test_a_payload_is_checked_by_the_hints_of_its_handler(workplace):
         wrong = workplace.outcome("counting", payload)
         assert (wrong.status, wrong.attempt) == (Status.PERMANENTLY_FAILED, 1)
         assert said in wrong.error
+    assert "payload: None does not fit the handler: give an object; {} is one" in workplace.outcome("alone", None).error
 
 
 # ── at run time ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -132,7 +132,8 @@ def test_an_output_that_takes_no_more_is_told_in_a_sentence(monkeypatch, capsys)
     with open("/dev/full", "w") as full:
         monkeypatch.setattr("sys.stdout", full)
         assert fibflow("cron", "next", "* * * * *") == 1
-    assert capsys.readouterr().err == "Error: [Errno 28] No space left on device; mend that, and see what was done before you repeat it\n"
+    told = capsys.readouterr().err
+    assert told == "Error: [Errno 28] No space left on device; mend that, and see what was done before you repeat it\n"
 
 
 def test_a_stream_that_is_closed_is_an_empty_one(monkeypatch, capsys):

@@ -42,10 +42,14 @@ class Handler:
         except ValidationError as error:
             fault = error.errors()[0]
             place = ".".join(map(str, fault["loc"])) or "payload"
-            whole = f"give an object with its parameters: {', '.join(self.shape.model_fields)}"
-            wanted = fault["msg"] if fault["loc"] else whole
+            wanted = fault["msg"] if fault["loc"] else _object_with(self.shape.model_fields)
             raise InvalidInput(place, fault["input"], f"does not fit the handler: {wanted}") from None
         return {name: getattr(checked, name) for name in type(checked).model_fields} | (checked.model_extra or {})
+
+
+def _object_with(parameters: Iterable[str]) -> str:
+    named = ", ".join(parameters)
+    return f"give an object with its parameters: {named}" if named else "give an object; {} is one"
 
 
 class App:
