@@ -415,7 +415,12 @@ def test_a_folder_that_changes_under_the_reader_or_is_barred_is_refused(tmp_path
         raise PermissionError(13, "Permission denied", "/secret")
 
     monkeypatch.setattr(Path, "rglob", barred)
-    assert "cannot be read ([Errno 13] Permission denied: '/secret'); name another" in refusal(tmp_path)
+    assert "file: '/secret' cannot be read: Permission denied; name another" in refusal(tmp_path)
+
+
+def test_a_name_that_is_too_long_is_refused_in_a_line(tmp_path):
+    said = refusal(tmp_path / ("a" * 3000))
+    assert said.endswith("... cannot be read: File name too long; name another") and len(said) < 160
 
 
 # ── the schemas themselves ────────────────────────────────────────────────────────────────────────────────────────

@@ -60,16 +60,17 @@ class Applied:
 
 def files(path: Path) -> list[Path]:
     """A file, or the YAML files of a folder and the folders in it, by name. Raises InvalidManifest if there is none."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InvalidManifest(
-            "file", str(path), "does not exist, or is neither a file nor a folder; give a YAML file or a folder of them"
-        )
     try:
+        if path.is_file():
+            return [path]
+        if not path.is_dir():
+            raise InvalidManifest(
+                "file", str(path), "does not exist, or is neither a file nor a folder; give a YAML file or a folder of them"
+            )
         found = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
     except OSError as error:
-        raise InvalidManifest("folder", str(path), f"cannot be read ({error}); name another") from None
+        barred = str(error.filename or path)
+        raise InvalidManifest("file", barred, f"cannot be read: {error.strerror or error}; name another") from None
     if not found:
         raise InvalidManifest("folder", str(path), "holds no .yaml or .yml file; put manifests there, or name another")
     return found
