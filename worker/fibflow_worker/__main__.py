@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,35 +33,35 @@ from fibflow_worker.settings import Settings
 log = logger(__name__)
 
 LONGEST_CAUSE = 300
+option = partial(click.option, show_default=True, show_envvar=True)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("app", envvar="FIBFLOW_APP", metavar="MODULE:APP")
-@click.option("--database", envvar="FIBFLOW_DATABASE", default="sqlite:///fibflow.db", show_default=True, help="Database URL.")
-@click.option("--namespace", envvar="FIBFLOW_NAMESPACE", default="default", show_default=True, help="Namespace to work in.")
-@click.option("--pod-id", envvar="FIBFLOW_POD_ID", default=None, help="The pod's name, which a restart keeps.")
-@click.option("--pod-uid", envvar="FIBFLOW_POD_UID", default=None, help="The pod's uid, which no other pod has.")
-@click.option("--pool", envvar="FIBFLOW_POOL", default=None, help="Claim the types bound to this WorkerPool; none: the others.")
-@click.option("--type", envvar="FIBFLOW_TYPE", default=None, help="Run this task type only, of those that the application has.")
-@click.option("--port", envvar="FIBFLOW_PORT", default=None, type=Whole(0, 65535), help="Serve /livez, /readyz, /metrics.")
-@click.option("--slots", default=10, show_default=True, type=Whole(1), help="Attempts that run at once.")
-@click.option("--poll-interval", default=1.0, show_default=True, type=Seconds(), help="Seconds between two looks for work.")
-@click.option("--heartbeat-interval", default=5.0, show_default=True, type=Seconds(), help="Seconds between two renewals.")
-@click.option("--lease", default=30.0, show_default=True, type=Seconds(), help="Seconds for which it may be silent.")
-@click.option("--drain", default=30.0, show_default=True, type=Seconds(), help="Seconds for what runs to end after SIGTERM.")
-@click.option(
+@option("--database", envvar="FIBFLOW_DATABASE", default="sqlite:///fibflow.db", help="Database URL.")
+@option("--namespace", envvar="FIBFLOW_NAMESPACE", default="default", help="Namespace to work in.")
+@option("--pod-id", envvar="FIBFLOW_POD_ID", default=None, help="The pod's name, which a restart keeps.")
+@option("--pod-uid", envvar="FIBFLOW_POD_UID", default=None, help="The pod's uid, which no other pod has.")
+@option("--pool", envvar="FIBFLOW_POOL", default=None, help="Claim the types bound to this WorkerPool; none: the others.")
+@option("--type", envvar="FIBFLOW_TYPE", default=None, help="Run this task type only, of those that the application has.")
+@option("--port", envvar="FIBFLOW_PORT", default=None, type=Whole(0, 65535), help="Serve /livez, /readyz, /metrics.")
+@option("--slots", default=10, type=Whole(1), help="Attempts that run at once.")
+@option("--poll-interval", default=1.0, type=Seconds(), help="Seconds between two looks for work.")
+@option("--heartbeat-interval", default=5.0, type=Seconds(), help="Seconds between two renewals.")
+@option("--lease", default=30.0, type=Seconds(), help="Seconds for which it may be silent.")
+@option("--drain", default=30.0, type=Seconds(), help="Seconds for what runs to end after SIGTERM.")
+@option(
     "--log-level",
     envvar="FIBFLOW_LOG_LEVEL",
     default="INFO",
-    show_default=True,
     type=click.Choice(LEVELS, False),
     help="What to tell on stderr.",
 )
-@click.option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
+@option("--exit-with-parent", is_flag=True, help="Leave when the process that started this one is gone.")
 def main(
     app: str, database: str, namespace: str, port: int | None, log_level: str, exit_with_parent: bool, **settings: Any
 ) -> None:
-    """Serve the task types of an application until SIGTERM."""
+    """Serve the task types of an application, of FIBFLOW_APP if none is given, until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     configure(log_level)
