@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace as Scripted
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +17,7 @@ from fibflow.store import record
 from fibflow.store.database import Database
 from fibflow.store.ending import Ending
 from fibflow.store.stale import stale_writes
+from fibflow_worker.maintenance import Maintenance
 from fibflow_worker.runtime import Worker
 from fibflow_worker.settings import Settings
 from fix_semantics import serving, until
@@ -88,6 +91,21 @@ def test_a_lost_answer_neither_loses_nor_doubles_anything(workplace, cut, mark, 
     assert all(len(client.attempts(leaf.id).items) == 1 for leaf in leaves)
     assert _counted(worker) == TASKS * len(outcomes) + len(leaves), "claims were counted otherwise than they were"
     assert workplace.database.call(stale_writes) == 0
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_a_lost_answer_told_of_is_started_unless_the_worker_was_lost_meanwhile(lost):
+    started: list[Any] = []
+
+    async def run(verb, worker_id, keys):
+        lease.holds = lambda id: id == worker_id and not lost
+        return [*keys]
+
+    lease = Scripted(worker_id=7)
+    turns = Scripted(start=started.extend, knock=lambda: None)
+    own: Any = (Scripted(run=run), Settings(), Scripted(), Scripted(), turns, lease, None)
+    asyncio.run(Maintenance(*own)._start_unheard({(1, 1)}))
+    assert started == ([] if lost else [(1, 1)])
 
 
 def _counted(worker):

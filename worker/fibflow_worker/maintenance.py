@@ -116,9 +116,11 @@ class Maintenance:
                 self.stop(key, reason)
 
     async def _start_unheard(self, keys: set[Key]) -> None:
-        """A claim's answer was lost: run what it took."""
-        if keys:
-            self.turns.start(await self.database.run(outlook.claims_of, self.lease.worker_id, keys))
+        """A claim's answer was lost: run what it took, unless the worker was lost meanwhile: then others have it."""
+        worker_id = self.lease.worker_id
+        unheard = await self.database.run(outlook.claims_of, worker_id, keys) if keys else []
+        if self.lease.holds(worker_id):
+            self.turns.start(unheard)
         self.turns.uncertain = False
         self.turns.knock()
 
