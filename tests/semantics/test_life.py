@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
@@ -55,9 +56,9 @@ CRASHED = object()
 
 
 @contextmanager
-def crashing(engine: sa.Engine, statements: int | None) -> Iterator[None]:
+def crashing(database: Database, statements: int | None) -> Iterator[None]:
     """Whoever works in there dies before it sends so many statements, or its commit."""
-    left = [statements]
+    left, fetch = [statements], Session.fetch
 
     def die(connection: sa.Connection, *_: Any) -> None:
         if left[0] == 0:
@@ -65,12 +66,19 @@ def crashing(engine: sa.Engine, statements: int | None) -> Iterator[None]:
             raise Crash
         left[0] = None if left[0] is None else left[0] - 1
 
-    for moment in ("before_cursor_execute", "commit"):
+    def fetch_or_die(session: Session, *given: Any) -> Any:
+        die(session.connection)
+        return fetch(session, *given)
+
+    moments = {(database.engine, "before_cursor_execute"), (database.engine, "commit")}
+    moments.add((database._autocommit, "before_cursor_execute"))
+    for engine, moment in moments:
         sa.event.listen(engine, moment, die)
     try:
-        yield
+        with patch.object(Session, "fetch", fetch_or_die):
+            yield
     finally:
-        for moment in ("before_cursor_execute", "commit"):
+        for engine, moment in moments:
             sa.event.remove(engine, moment, die)
 
 
@@ -95,7 +103,7 @@ class Lives(RuleBasedStateMachine):
     def act(self, crash: int | None, verb: Any, *args: Any, **kwargs: Any) -> Any:
         """Do it in the database; what it answered, or that it crashed."""
         try:
-            with crashing(self.database.engine, crash):
+            with crashing(self.database, crash):
                 return self.database.call(verb, *args, **kwargs)
         except Crash:
             return CRASHED

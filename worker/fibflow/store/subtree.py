@@ -36,7 +36,7 @@ def subtree(session: Session, task_id: int, limit: int = 1000) -> Subtree:
         level = _children(session, parents, limit - len(found))
         found += level
         if len(found) == limit:
-            left_out += _count(session, parents) - len(level)
+            left_out += max(0, _count(session, parents) - len(level))  # some may be pruned in between
     return Subtree(sorted(found, key=lambda task: task.id), left_out)
 
 

@@ -11,7 +11,7 @@ people see: `scheduled` and `ready` are both pending, so that only ready rows ar
 The migrations build exactly this (a test compares them).
 """
 
-from fibflow.store.tables.columns import SCHEMA, bound, metadata
+from fibflow.store.tables.columns import SCHEMA, add_bounds, metadata
 from fibflow.store.tables.declared import cron_task, cron_tick, task_type, worker_pool
 from fibflow.store.tables.programs import fenced_pod, installation, schema_version, worker
 from fibflow.store.tables.tasks import attempt, event, stale_write, task, task_final
@@ -34,5 +34,4 @@ __all__ = [
     "worker_pool",
 ]
 
-for table in metadata.tables.values():
-    bound(table)
+add_bounds()

@@ -51,16 +51,17 @@ class Bounded:
         return self.kind.with_variant(domain, "postgresql")
 
     def column(self, name: str, **options: Any) -> sa.Column[Any]:
-        """A column of this kind; its CHECK, for where there are no domains, waits for `bound`."""
+        """A column of this kind; its CHECK, for where there are no domains, waits for `add_bounds`."""
         check = sa.CheckConstraint(self.check.replace("VALUE", name), name=name).ddl_if(dialect="sqlite")
         return sa.Column(name, self.type, info={"bounded": self, "check": check}, **options)
 
 
-def bound(table: sa.Table) -> None:
-    """Give a table the bounds of its columns where there are no domains."""
-    for column in table.c:
-        if "check" in column.info:
-            table.append_constraint(column.info["check"])
+def add_bounds() -> None:
+    """Give the tables the bounds of their columns where there are no domains."""
+    for table in metadata.tables.values():
+        for column in table.c:
+            if "check" in column.info:
+                table.append_constraint(column.info["check"])
 
 
 Priority = Bounded("priority", sa.SmallInteger(), "VALUE BETWEEN -20 AND 20")
