@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from fibflow import encoding
-from fibflow.app import LOOP, PROCESS, THREAD, Handler
+from fibflow.app import LOOP, PROCESS, THREAD
 from fibflow.context import AsyncContext, Context
 from fibflow.errors import DatabaseError, LeaseLost
 from fibflow.logs import logger
@@ -27,11 +27,10 @@ from fibflow.store.claim import Claimed
 from fibflow.store.database import Database
 from fibflow.store.ending import Key
 from fibflow.store.notes import Note
-from fibflow.store.tasktypes import Declaration
 from fibflow.tracing import Traced, attempting
 from fibflow_worker.deadlines import Deadlines
 from fibflow_worker.execution import Attempt, Places, Result, execute, failed, interrupted, timed_out
-from fibflow_worker.lanes import Lanes
+from fibflow_worker.lanes import UNSERVED, Lanes
 from fibflow_worker.processes import Processes
 from fibflow_worker.slots import Slots
 
@@ -196,10 +195,6 @@ class Attempts:
         """End the processes and the idle threads; nothing begins any more."""
         await self._places.processes.close()
         self._places.threads.shutdown(wait=False, cancel_futures=True)
-
-
-UNSERVED = Handler(Declaration("unserved"), lambda: None, LOOP, None)
-"""Stands in for a handler that was removed between the claim and the start."""
 
 
 def _refuse(refusal: LeaseLost | None) -> None:

@@ -11,16 +11,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from fibflow.app import App, Handler
+from fibflow.app import LOOP, App, Handler
+from fibflow.model import SECOND
 from fibflow.store.claim import LOWEST, Claimed, Lane
 from fibflow.store.database import Database
-from fibflow.store.tasktypes import declare_types, limits_of
+from fibflow.store.tasktypes import Declaration, declare_types, limits_of
 from fibflow_worker.slots import Slots
 
 READ_EVERY = 10.0
 """Seconds after which the limits and pools of the types are read again: a resource may have changed them."""
 MARKED = 1.0
 """Seconds for which a low-water mark is kept."""
+UNSERVED = Handler(Declaration("unserved"), lambda: None, LOOP, None)
+"""Stands in for a handler that was removed between the claim and the start."""
 
 
 class Lanes:
@@ -68,6 +71,13 @@ class Lanes:
     def handler(self, type_id: int) -> Handler | None:
         """The handler that serves a type now."""
         return self.app.handlers.get(self.names.get(type_id, ""))
+
+    def pickups(self, claimed: Iterable[Claimed]) -> list[tuple[str, float]]:
+        """The type of each, and the seconds from when it was due to its claim."""
+        return [
+            (self.names.get(task.type_id, UNSERVED.declaration.name), (task.claimed_at - task.run_at) / SECOND)
+            for task in claimed
+        ]
 
     def open(self, free: int) -> list[Lane]:
         """The lanes that have room, when `free` slots are free."""

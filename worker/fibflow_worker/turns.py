@@ -25,7 +25,6 @@ from typing import Any, Protocol
 from fibflow.errors import DatabaseError, OutcomeUnknown
 from fibflow.logs import logger
 from fibflow.metrics import histogram
-from fibflow.model import SECOND
 from fibflow.store.claim import Claimed, Lane
 from fibflow.store.database import Database
 from fibflow.store.notices import WAKE_INTERVAL
@@ -235,12 +234,7 @@ class Turns:
         """Run what was claimed, and count it."""
         for task in claimed:
             self._start(task)
-        self._tallies.claimed(self._pickups(claimed))
-
-    def _pickups(self, claimed: Sequence[Claimed]) -> list[tuple[str, float]]:
-        """The type of each, and the seconds from when it was due to its claim."""
-        names = self.lanes.names
-        return [(names.get(task.type_id, "unserved"), (task.claimed_at - task.run_at) / SECOND) for task in claimed]
+        self._tallies.claimed(self.lanes.pickups(claimed))
 
     def _leave(self, turn: Turn) -> None:
         """Give back what was reserved, and what was not settled, unless the worker was lost meanwhile."""
