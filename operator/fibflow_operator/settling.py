@@ -17,8 +17,8 @@ from fibflow.metrics import counter
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, rows
-from fibflow_operator.reconcile.report import Teller
-from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.reconcile.report import Teller, Told
+from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key
 
@@ -62,8 +62,8 @@ class Settling:
         RECONCILED.labels("rows", "failed").inc(len(keys))
         failure = f"not stored yet: {one_line(error)[:300]}; it is tried again"
         for key in keys:
-            before = self.scene.standings.get(key, Standing(stored=False))
-            self.scene.standings[key] = replace(before, failure=failure)
+            before, resource = self.scene.standings.get(key, Standing(stored=False)), self.scene.world.get(key)
+            self.scene.standings[key] = replace(before, failure=failure, edition=resource.edition if resource else None)
             self.rows.failed(key)
         self.reports.add(key for key in keys if not isinstance(error, LeadLost))
 
@@ -77,7 +77,7 @@ class Settling:
             return
         await asyncio.gather(*(self._tell(key, found.get(key)) for key in keys))
 
-    async def _tell(self, key: Key, said: Report | None) -> None:
+    async def _tell(self, key: Key, said: Told | None) -> None:
         try:
             if said is not None:
                 self.rows.add(await report.tell(self.scene, self.teller, key, said))

@@ -35,7 +35,7 @@ SCALE_EVERY, SCALE_AT_MOST = 1.0, 0.1
 PACED_EVERY = 5.0
 """Seconds for which it is known what comes in and how long it takes."""
 SHARE = 4
-"""Times as long as a look took nobody looks again."""
+"""Times as long as a look at the database took nobody looks again; what the API server takes its time for costs it nothing."""
 
 
 @dataclass(slots=True)
@@ -64,12 +64,12 @@ class Sizing:
             self.work.clear()
             fleets = [fleet for key in self.scene.world.staffed() if (fleet := self._scaled(key)) is not None]
             self.scaling.keep([fleet.place for fleet in fleets])
-            begin = time.monotonic()
+            looked = 0.0
             if fleets:
                 with self.rounds.at("scaling"):
-                    await self._scale(fleets)
+                    looked = await self._scale(fleets)
             OBSERVED.pools = self.staff()
-            await asyncio.sleep(max(SCALE_AT_MOST, SHARE * (time.monotonic() - begin)))
+            await asyncio.sleep(max(SCALE_AT_MOST, SHARE * looked))
 
     def heard(self, told: str) -> None:
         """There is new work of some type, or may be."""
@@ -96,8 +96,11 @@ class Sizing:
             return None
         return fleet_of(resource)
 
-    async def _scale(self, fleets: Sequence[Fleet]) -> None:
+    async def _scale(self, fleets: Sequence[Fleet]) -> float:
+        """The seconds that the look at the database took."""
+        begin = time.monotonic()
         sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
+        looked = time.monotonic() - begin
         for fleet in fleets:
             try:
                 if await scale(self.scene, self.hands, self.scaling, fleet, sight):
@@ -105,6 +108,7 @@ class Sizing:
             except Exception as error:
                 known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
                 (log.warning if known else log.exception)("not_scaled", name=fleet.key.name, error=one_line(error))
+        return looked
 
     async def _sight(self, namespaces: Sequence[str]) -> Sight | None:
         """What is asked for in these namespaces, and who is marked; None if that cannot be known now."""

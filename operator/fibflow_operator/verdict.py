@@ -15,16 +15,18 @@ from fibflow.store.figures import TypeFigures
 from fibflow.store.synced_crons import CronFigures
 from fibflow_operator.conditions import Finding, written
 from fibflow_operator.reasons import Reason, Refusal, Type
+from fibflow_operator.world import Edition
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a sync ended: refused or not, and whether the database holds a row of the resource. `failure`: why it could not
-    be tried."""
+    be tried; `edition`: of which spec that is said, and of no newer one."""
 
     refusal: Refusal | None = None
     stored: bool = True
     failure: str | None = None
+    edition: Edition | None = None
 
 
 def ready(standing: Standing) -> Finding:

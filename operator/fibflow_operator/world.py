@@ -47,6 +47,13 @@ class Key(NamedTuple):
         return Name(self.namespace, self.name)
 
 
+class Edition(NamedTuple):
+    """One spec of one resource."""
+
+    uid: str
+    generation: int
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """A resource as it was seen. `spec` and `status` are as the API server gave them, to be read with care."""
@@ -58,6 +65,11 @@ class Resource:
     created: str
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
+
+    @property
+    def edition(self) -> Edition:
+        """Which spec it is: a resource that was made anew, or changed, has another."""
+        return Edition(self.uid, self.generation)
 
     @property
     def type_name(self) -> str:
@@ -190,7 +202,7 @@ class World:
 
     def _around(self, known: Resource | None, resource: Resource) -> set[Key]:
         """Others are touched only if there is a new resource, or another spec."""
-        if known is not None and (known.uid, known.generation) == (resource.uid, resource.generation):
+        if known is not None and known.edition == resource.edition:
             return set()
         return self.dependents(resource) | (self.dependents(known) if known else set())
 

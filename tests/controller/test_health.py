@@ -184,7 +184,7 @@ def test_a_loop_that_hangs_is_told_of(loop, monkeypatch):
         leading = Leading(writer, Shelf("shop"), ["shop"], rounds=Rounds(clock))  # type: ignore[arg-type]
         pool = seen({"kind": "WorkerPool", "metadata": METADATA, "spec": {"app": "a:b", "image": "i:1"}})
         leading.world.see(pool)
-        leading.scene.standings[pool.key] = Standing()
+        leading.scene.standings[pool.key] = Standing(edition=pool.edition)
         leading.tending.workers.add([pool.key])
         leading.tending.pods.add(["u1"])
         running = asyncio.ensure_future(run(leading))

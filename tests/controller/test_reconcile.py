@@ -22,7 +22,7 @@ from fibflow_operator import comparison, plan
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
 from fibflow_operator.queue import Queue
-from fibflow_operator.reconcile import tasktype
+from fibflow_operator.reconcile import report, tasktype
 from fibflow_operator.world import Key, Kind
 from fibflow_operator.writing import Writer
 
@@ -420,6 +420,38 @@ def test_a_spec_that_only_the_answer_to_a_status_write_shows_is_in_force_too(url
         stored = await one.database.run(stored_pools)
         assert stored[Name(one.shelf.namespace, "one")].app == "c:d"
         assert one.shelf.status(Kind.WORKER_POOL, "one")["observedGeneration"] == 2
+
+    played(url, play)
+
+
+@pytest.mark.parametrize("seen", ["before", "while"])
+def test_a_status_never_tells_of_a_spec_that_is_not_settled_yet(url, seen, monkeypatch):
+    async def play(one):
+        key = Key(Kind.CRON_TASK, one.shelf.namespace, "it")
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        one.shelf.put(Kind.CRON_TASK, "it", {"taskTypeRef": {"name": "one"}, "schedule": "0 3 * * *"})
+        await one.compare()
+
+        def change():
+            one.shelf.put(Kind.CRON_TASK, "it", {"taskTypeRef": {"name": "one"}, "schedule": "0 0 30 2 *"})
+            one.leading.see(*one.shelf.events[-1])
+
+        async def gather(scene, keys, gathered=report.gather):
+            found = await gathered(scene, keys)
+            if seen == "while":
+                change()
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(report, "gather", gather)
+            if seen == "before":
+                change()
+            one.leading.reports.add([key])
+            await one.leading.settling.tell(one.leading.reports.take(1))
+        assert one.shelf.status(Kind.CRON_TASK, "it")["observedGeneration"] == 1
+        await one.settle()
+        assert condition(one, Kind.CRON_TASK, "it") == ("False", "InvalidSchedule")
+        assert one.shelf.status(Kind.CRON_TASK, "it")["observedGeneration"] == 2
 
     played(url, play)
 

@@ -45,7 +45,7 @@ class Stage:
         writer = Writer(Database("sqlite://"), "test/fibflow", "me", 0, confirm=self._confirm)
         self.scene = Scene(World(), writer)
         self.scene.world.see(self.pool)
-        self.scene.standings[KEY] = Standing()
+        self.scene.standings[KEY] = Standing(edition=self.pool.edition)
         self.tending = Tending(self.scene, self.ground, changed=lambda keys: None)
 
     async def _confirm(self) -> bool:
@@ -57,6 +57,7 @@ class Stage:
         metadata = {**POOL["metadata"], "resourceVersion": str(version), "generation": version}
         self.pool = seen({**POOL, "metadata": metadata, "spec": {"app": "a:b", **spec}})
         self.scene.world.see(self.pool)
+        self.scene.standings[KEY] = Standing(edition=self.pool.edition)
         self.tending.settled([KEY])
 
     def ready(self) -> tuple[bool, str]:
@@ -263,5 +264,25 @@ def test_a_budget_that_changes_its_owner_is_looked_at():
         metadata = {**raw["metadata"], "resourceVersion": "9", "ownerReferences": owners}
         stage.tending.see_budget("MODIFIED", {**raw, "metadata": metadata})
         assert stage.tending.workers.take(10) == [KEY]
+
+    asyncio.run(course())
+
+
+@pytest.mark.parametrize("standing", [None, "older", "failed"])
+def test_a_spec_whose_row_is_not_settled_changes_no_deployment(standing):
+    async def course():
+        stage = Stage()
+        stage.know()
+        await stage.tend()
+        stage.change({"image": "i:2"})
+        settled = stage.scene.standings[KEY]
+        stage.scene.standings |= {KEY: replace(settled, failure="away") if standing == "failed" else Standing()}
+        if standing is None:
+            del stage.scene.standings[KEY]
+        stage.tending.workers.add([KEY])
+        assert await stage.tend() == []
+        stage.scene.standings[KEY] = settled
+        stage.tending.settled([KEY])
+        assert await stage.tend() == ["apply"]
 
     asyncio.run(course())

@@ -15,9 +15,11 @@ from fibflow_operator.reasons import Reason, Type
 from fibflow_operator.reconcile.rows import SUBJECTS
 from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.verdict import Standing
-from fibflow_operator.world import Key, Resource
+from fibflow_operator.world import Edition, Key, Resource
 
 log = logger(__name__)
+Told = tuple[Edition, Report]
+"""What is to be said, and of which spec."""
 
 
 class Teller(Protocol):
@@ -28,20 +30,25 @@ class Teller(Protocol):
     async def tell(self, resource: Resource, reason: str, message: str, warning: bool) -> None: ...
 
 
-async def gather(scene: Scene, keys: Collection[Key]) -> dict[Key, Report]:
-    """What is to be said of these keys, of those that are there and were settled. Raises DatabaseError."""
+async def gather(scene: Scene, keys: Collection[Key]) -> dict[Key, Told]:
+    """What is to be said of these keys, of those that are there and were settled as they are. Raises DatabaseError."""
     found: dict[Key, Report] = {}
+    editions: dict[Key, Edition] = {}
     for kind, subject in SUBJECTS.items():
         settled = [each for key in keys if key.kind is kind and (each := _settled(scene, key)) is not None]
         found |= {each.key: _without_database(each, how) for each, how in settled if how.failure is not None}
         if told := [(each, how) for each, how in settled if how.failure is None]:
             found |= await subject.reports(scene, told)
-    return found
+        editions |= {each.key: each.edition for each, _ in settled}
+    return {key: (editions[key], said) for key, said in found.items()}
 
 
 def _settled(scene: Scene, key: Key) -> tuple[Resource, Standing] | None:
+    """A resource whose newest spec was not settled yet is told of once it is: what is true of an older one is not true of it."""
     resource, standing = scene.world.get(key), scene.standings.get(key)
-    return None if resource is None or standing is None else (resource, standing)
+    if resource is None or standing is None or standing.edition != resource.edition:
+        return None
+    return resource, standing
 
 
 def _without_database(resource: Resource, standing: Standing) -> Report:
@@ -50,14 +57,14 @@ def _without_database(resource: Resource, standing: Standing) -> Report:
     return Report((verdict.ready(standing), verdict.synced(standing)), kept, complete=False)
 
 
-async def tell(scene: Scene, teller: Teller, key: Key, report: Report) -> set[Key]:
-    """Bring one status up to date; what is to be looked at again. Raises ApiFailure.
+async def tell(scene: Scene, teller: Teller, key: Key, told: Told) -> set[Key]:
+    """Bring one status up to date, if it is still that spec's; what is to be looked at again. Raises ApiFailure.
 
     The answer to a write shows the whole resource: a spec, too, that no event has brought yet, and that none will bring any
     more, for it would be older than the answer.
     """
-    resource = scene.world.get(key)
-    if resource is None:
+    resource, (edition, report) = scene.world.get(key), told
+    if resource is None or resource.edition != edition:
         return set()
     status = {**report.figures, "observedGeneration": resource.generation}
     keep = not report.complete

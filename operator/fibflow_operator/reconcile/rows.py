@@ -56,7 +56,8 @@ async def _reconcile(scene: Scene, subject: Subject[Any], keys: Sequence[Key]) -
     refused |= await _sync(scene, subject, changed)
     for resource in resources:
         refusal = refused.get(resource.key)
-        scene.standings[resource.key] = Standing(refusal, refusal is None or resource.key.place in stored)
+        is_stored = refusal is None or resource.key.place in stored
+        scene.standings[resource.key] = Standing(refusal, is_stored, edition=resource.edition)
     return following | _affected(scene, [resource for resource, _ in changed if resource.key not in refused])
 
 

@@ -20,6 +20,7 @@ from fibflow_operator.names import deployment_of
 from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.steps import Step, next_step, taken
+from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Resource
 from fibflow_operator.yard import Budget, Deployment
 
@@ -58,10 +59,10 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
 
     What it was refused stays told until all is as it should be: a retry under way is no success.
     """
-    resource, standing = scene.world.get(key), scene.standings.get(key)
+    resource = scene.world.get(key)
     if resource is None:
         _forget(scene, key)
-    if resource is None or standing is None or standing.refusal is not None or not scene.yard.knows(key.namespace):
+    if resource is None or not _in_force(scene, resource) or not scene.yard.knows(key.namespace):
         return True  # the last good Deployment stays as it is
     fleet = fleet_of(resource)
     if resource.workers is not None and not fleet.spec.get("image"):
@@ -74,6 +75,12 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
             raise
         scene.refused[key] = Refusal(Reason.DEPLOYMENT_REFUSED, f"the API server refused it: {one_line(refused)[:500]}")
         return False
+
+
+def _in_force(scene: Scene, resource: Resource) -> bool:
+    """Whether this very spec is stored: one that was not looked at yet may be refused. Who settles it brings it here again."""
+    standing = scene.standings.get(resource.key)
+    return standing is not None and standing == Standing(edition=resource.edition)
 
 
 async def _remove(scene: Scene, hands: Hands, resource: Resource) -> bool:
