@@ -24,12 +24,12 @@ def ready(
     seen: Deployment | None,
     pods: Sequence[Pod],
     figures: PoolFigures,
-    applied: int = 0,
+    applied: int | None = 0,
 ) -> Finding:
     """Whether the workers are as the spec says; the pods with the newest first.
 
     `asked`: how many the spec asks for; None where load decides, be it by way of somebody who looks at it. `applied`: the
-    Deployment's generation after what was applied last.
+    Deployment's generation after what was applied last; None while it does not say what the spec says.
     """
     if refused is not None:
         return Finding(Type.READY, False, refused.reason, refused.message)
@@ -38,14 +38,23 @@ def ready(
         return Finding(Type.READY, False, trouble.reason, trouble.message)
     if figures.unhandled:
         return Finding(Type.READY, False, Reason.HANDLER_MISSING, _unhandled(figures.unhandled))
-    if seen is None or not (_in_force(seen, applied) if asked is None else seen.rolled_out and seen.wanted == asked):
-        return Finding(Type.READY, False, Reason.WORKERS_STARTING, _up(asked, seen))
+    if (lacking := _lacking(asked, seen, applied)) is not None:
+        return Finding(Type.READY, False, Reason.WORKERS_STARTING, lacking)
     return Finding(Type.READY, True, Reason.IN_FORCE, "the spec is in force")
+
+
+def _lacking(asked: int | None, seen: Deployment | None, applied: int | None) -> str | None:
+    if seen is None:
+        return _up(asked, None)
+    if applied is None:
+        return "the Deployment is not as the spec says yet"
+    there = _in_force(seen, applied) if asked is None else seen.rolled_out and seen.wanted == asked
+    return None if there else _up(asked, seen)
 
 
 def _in_force(seen: Deployment, applied: int) -> bool:
     """Whether all pods that there are, however many, are of the newest template."""
-    return seen.digest is not None and seen.observed >= applied and seen.updated >= seen.replicas
+    return seen.observed >= applied and seen.updated >= seen.replicas
 
 
 def _up(asked: int | None, seen: Deployment | None) -> str:

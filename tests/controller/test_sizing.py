@@ -43,6 +43,6 @@ def test_the_next_look_waits_for_what_the_last_look_cost_and_not_for_what_the_sc
     monkeypatch.setattr(Sizing, "_sight", sight)
     monkeypatch.setattr(sizing, "scale", scale)
     monkeypatch.setattr(sizing, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(sizing.asyncio, "sleep", sleep)
+    monkeypatch.setattr("fibflow_operator.sizing.asyncio.sleep", sleep)
     asyncio.run(scene())
     assert paused == [pause]

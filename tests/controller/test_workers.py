@@ -206,6 +206,30 @@ def test_what_is_refused_stays_told_until_a_retry_has_succeeded(answer, monkeypa
     asyncio.run(course())
 
 
+@pytest.mark.parametrize("scaling", [{}, BACKLOG])
+def test_a_pool_is_not_ready_while_its_deployment_says_what_an_older_spec_said(scaling, monkeypatch):
+    async def course():
+        stage = Stage()
+        stage.know()
+        stage.change({"image": "i:1", "replicas": 0, **scaling})
+        await stage.tend()
+        assert stage.ready() == (True, "InForce")
+
+        async def away(place, body):
+            raise ApiRefused(500, "no")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.ground, "apply", away)
+            stage.change({"image": "i:2", "replicas": 0, **scaling})
+            await stage.tend()
+        assert stage.ready() == (False, "WorkersStarting")
+        stage.tending.workers.add([KEY])
+        await stage.tend()
+        assert stage.ready() == (True, "InForce")
+
+    asyncio.run(course())
+
+
 def test_a_budget_that_is_deleted_is_made_again_when_that_is_told():
     async def course():
         stage = Stage()

@@ -44,7 +44,7 @@ async def gather(scene: Scene, keys: Collection[Key]) -> dict[Key, Told]:
 
 
 def _settled(scene: Scene, key: Key) -> tuple[Resource, Standing] | None:
-    """A resource whose newest spec was not settled yet is told of once it is: what is true of an older one is not true of it."""
+    """One whose newest spec is not settled yet is told of once it is: what is true of an older spec is not true of it."""
     resource, standing = scene.world.get(key), scene.standings.get(key)
     if resource is None or standing is None or standing.edition != resource.edition:
         return None

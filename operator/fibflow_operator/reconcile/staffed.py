@@ -10,10 +10,12 @@ from typing import Any
 from fibflow.store.pools import PoolFigures
 from fibflow_operator import staffing
 from fibflow_operator.conditions import Finding
+from fibflow_operator.deployment import digest_of, template
 from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.reasons import Type
 from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.world import Resource
+from fibflow_operator.yard import Deployment
 
 NOTHING = PoolFigures()
 
@@ -43,8 +45,7 @@ def _told(scene: Scene, fleet: Fleet, report: Report) -> Report:
         if finding.type is not Type.READY or not finding.status:
             return finding
         pods = scene.yard.of_pool(fleet.key.namespace, fleet.pool)
-        _, applied = scene.applied.get(fleet.key, ("", 0))
-        return staffing.ready(scene.refused.get(fleet.key), fleet.fixed, ours, pods, figures, applied)
+        return staffing.ready(scene.refused.get(fleet.key), fleet.fixed, ours, pods, figures, _applied(scene, fleet, ours))
 
     findings = tuple(map(judged, report.findings))
     ready = next(each for each in findings if each.type is Type.READY)
@@ -53,3 +54,11 @@ def _told(scene: Scene, fleet: Fleet, report: Report) -> Report:
     counts |= {"scaling": decided} if decided else {}
     more = (staffing.progressing(ready, ours), staffing.scaling_active(fleet.replicas is None, decided))
     return Report((*findings, *more), counts)
+
+
+def _applied(scene: Scene, fleet: Fleet, ours: Deployment | None) -> int | None:
+    """The Deployment's generation after what was applied last; None while it says what an older spec said."""
+    if ours is None or ours.digest != digest_of(template(fleet)):
+        return None
+    _, generation = scene.applied.get(fleet.key, ("", 0))
+    return generation
