@@ -9,7 +9,7 @@ import pytest
 from fibflow.store.database import Database
 from fibflow_operator.comparison import listed
 from fibflow_operator.kube import resources
-from fibflow_operator.kube.api import ApiUnavailable
+from fibflow_operator.kube.api import ApiRefused, ApiUnavailable
 from fibflow_operator.kube.following import Following
 from fibflow_operator.kube.leases import Leases
 from fibflow_operator.reconcile.subject import Scene
@@ -110,6 +110,48 @@ def test_what_is_followed_is_not_told_as_gone_by_an_odd_page(odd):
     assert heard.wait(10)
     following.stop()
     assert told[0] == (8, [KNOWN])
+
+
+class Once(threading.Event):
+    """A pause is noted, and is the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused: float | None = None
+
+    def wait(self, timeout=None):
+        self.paused = timeout
+        self.set()
+        return True
+
+
+class Refusing(Answering):
+    def call(self, *request, **named):
+        raise self.answers[0]
+
+
+@pytest.mark.parametrize(
+    ("api", "least", "most"),
+    [
+        (Answering({"metadata": {"resourceVersion": "7"}, "items": []}), 0.5, 1.0),  # its watch ends as soon as it began
+        (Refusing(ApiRefused(429, "too many requests", retry_after=7.0)), 7.0, 7.0),
+        (Refusing(ApiRefused(429, "too many requests", retry_after=7000.0)), 60.0, 60.0),
+        (Refusing(ApiUnavailable("nobody answers")), 0.05, 0.1),
+    ],
+)
+def test_a_following_never_asks_without_a_pause_and_waits_as_long_as_the_server_asks_for(api, least, most):
+    following, once = Following(api, "/pods", "", Ignoring()), Once()
+    following._stop = once
+    following._run()
+    assert once.paused is not None and least <= once.paused <= most
+
+
+class Ignoring:
+    def whole(self, version, objects, begun):
+        pass
+
+    def event(self, type_, object_):
+        pass
 
 
 @pytest.mark.parametrize("odd", ["nothing", "no version", "metadata that are none"])

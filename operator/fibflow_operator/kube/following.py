@@ -26,7 +26,8 @@ WATCHED = 60
 """Seconds until everything is listed anew."""
 SILENT = 10
 """Seconds that the end of a watch may be late."""
-LONGEST_PAUSE = 5.0
+LEAST, LONGEST_PAUSE, LONGEST_WISH = 1.0, 5.0, 60.0
+"""Seconds from one list to the next, at least; of a pause after a failure; and of one that the server asks for, at most."""
 DEAF = 150.0
 """Seconds without an answer, be it none, after which it does not follow any more: more than a watch and its end last."""
 
@@ -66,13 +67,14 @@ class Following:
     def _run(self) -> None:
         pause = 0.1
         while not self._stop.is_set():
-            self._turned = time.monotonic()
+            begun = self._turned = time.monotonic()
             try:
                 self._watch(self._list())
                 pause = 0.1
+                self._stop.wait(max(begun + LEAST - time.monotonic(), 0))  # a watch may end as soon as it began
             except ApiFailure as failure:
                 log.warning("following_failed", path=self._path, error=one_line(failure)[:300])
-                self._stop.wait(pause * random.uniform(0.5, 1))
+                self._stop.wait(max(pause * random.uniform(0.5, 1), min(failure.retry_after, LONGEST_WISH)))
                 pause = min(pause * 2, LONGEST_PAUSE)
             except Exception:  # what one object holds must not end the following of the others
                 log.exception("following_failed", path=self._path)
