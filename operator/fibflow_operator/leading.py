@@ -190,9 +190,10 @@ class Leading:
         """Look at the database's health, which decides nothing here."""
         try:
             OBSERVED.health = await self.writer.database.run(database_health)
-        except DatabaseError as error:
+        except Exception as error:  # a plan or a statistic that is not understood ends no lead
             OBSERVED.health = None
-            log.warning("database_not_examined", error=one_line(error))
+            known = isinstance(error, DatabaseError)
+            (log.warning if known else log.exception)("database_not_examined", error=one_line(error))
 
     async def _cancel(self) -> None:
         more = True

@@ -21,6 +21,7 @@ from fibflow.store.tables import task_type
 from fibflow_operator import comparison, plan
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
+from fibflow_operator.observed import OBSERVED
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, tasktype
 from fibflow_operator.world import Key, Kind
@@ -368,6 +369,22 @@ def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(ur
         one.database.run = run
         await one.settle()
         assert condition(one, Kind.CRON_TASK, "it") == ("True", "InForce")
+
+    played(url, play)
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), KeyError("Plan")])
+def test_a_database_whose_health_cannot_be_read_ends_no_lead(url, error):
+    async def play(one):
+        await one.leading.examine()
+        assert OBSERVED.health is not None
+
+        async def unread(verb, *arguments):
+            raise error
+
+        one.database.run = unread
+        await one.leading.examine()
+        assert OBSERVED.health is None
 
     played(url, play)
 
