@@ -81,7 +81,7 @@ def test_the_api_server_away_and_back(synced, tmp_path):
     back = time.monotonic()
     synced.wait_sql(1, "SELECT count(*) FROM fibflow.cron_task WHERE name = 'comes'", seconds=60)
     synced.wait_sql(0, "SELECT count(*) FROM fibflow.cron_task WHERE name = 'goes'", seconds=60)
-    record("K5", f"API server back after {AWAY:.0f} s to all rows right", [time.monotonic() - back], 30)
+    assert record("K5", f"API server back after {AWAY:.0f} s to all rows right", [time.monotonic() - back], 30)
 
 
 @pytest.mark.parametrize("fault", [Answer(429, retry_after=1), Answer(500), Cut(), Lost()], ids=["429", "500", "cut", "lost"])
@@ -127,7 +127,7 @@ def test_a_database_that_is_away_is_waited_for(plane, tmp_path):
             server.start()
             begin = time.monotonic()
             plane.wait_condition("CronTask", "meanwhile", status="True", seconds=60)
-            record("K6", f"PostgreSQL back after {AWAY:.0f} s to a status", [time.monotonic() - begin], 40)
+            assert record("K6", f"PostgreSQL back after {AWAY:.0f} s to a status", [time.monotonic() - begin], 40)
             assert operator.running and late.running
             done = "SELECT count(*) FROM fibflow.task_final WHERE id = ANY(%s) AND status = 'completed'"
             plane.wait_sql(len(before), done, before, seconds=60)

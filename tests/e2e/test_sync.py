@@ -74,7 +74,7 @@ def test_what_is_applied_is_a_row_within_a_blink(synced):
     delays = sorted(max(seen.at[name] - answered[name], 0.0) for name in names)
     p99 = delays[min(len(delays) - 1, round(len(delays) * 0.99))]
     met = record("K2", "the API's answer to the committed row, p50, p99", delays, 0.1, 0.3, p99=round(p99, 3))
-    assert met or delays[len(delays) // 2] < 1, delays
+    assert met or (not FULL and delays[len(delays) // 2] < 1), delays
 
 
 # ── K1 ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,11 +96,12 @@ def test_a_start_on_many_resources_settles_and_then_writes_nothing(plane):
     plane.statements()
     assert quiet(lambda: (plane.rows_written(), len(plane.api_writes())), 60 if FULL else 12)
     assert plane.statements() == []
-    record("K1 rows", f"all rows of {many} CronTasks", [rows], 15)
-    record("K1 statuses", f"all statuses of {many} CronTasks", [statuses], 60)
-    record("K1 memory", f"resident MiB with {many} CronTasks", [megabytes], 300)
-    if not FULL:
-        assert rows < 30 and megabytes < 300
+    met = [
+        record("K1 rows", f"all rows of {many} CronTasks", [rows], 15),
+        record("K1 statuses", f"all statuses of {many} CronTasks", [statuses], 60),
+        record("K1 memory", f"resident MiB with {many} CronTasks", [megabytes], 300),
+    ]
+    assert all(met), (rows, statuses, megabytes)
 
 
 def _statuses(plane):
