@@ -278,6 +278,32 @@ def test_a_type_that_is_deleted_goes_by_its_own_policy_though_its_heir_is_refuse
     played(url, play)
 
 
+def test_a_row_passes_to_its_heir_that_was_refused_and_says_something_else_now(url, monkeypatch):
+    def sync(session, lead, rows, stores=synced.sync_types):
+        stores(session, lead, rows)
+        if any(row.description == "bad" for row in rows):
+            session.connection.execute(sa.text("SELECT 1 / 0"))
+
+    monkeypatch.setattr(tasktype, "sync_types", sync)
+
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "first", {"name": "index", "deletionPolicy": "Cancel"})
+        one.shelf.put(Kind.TASK_TYPE, "heir", {"name": "index", "description": "bad"})
+        await one.compare()
+        one.shelf.delete(Kind.TASK_TYPE, "first")
+        await one.leading.list()
+        await one.settle()
+        assert condition(one, Kind.TASK_TYPE, "heir") == ("False", "RefusedByDatabase")
+        one.shelf.put(Kind.TASK_TYPE, "heir", {"name": "index"})
+        await one.leading.list()
+        await one.leading.look()
+        monkeypatch.setattr(tasktype.TaskTypes, "forget", None)  # nothing may end
+        await one.settle()
+        assert condition(one, Kind.TASK_TYPE, "heir") == ("True", "InForce")
+
+    played(url, play)
+
+
 def test_a_row_waits_for_its_heir_until_it_is_known_whether_there_is_the_pool_that_it_names(url):
     async def play(one):
         one.shelf.put(Kind.TASK_TYPE, "first", {"name": "index", "deletionPolicy": "Cancel"})

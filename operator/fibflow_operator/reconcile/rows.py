@@ -91,10 +91,14 @@ async def _forget(
 def _takes_over(scene: Scene, key: Key, decide: Decide[Any]) -> bool:
     """Whether a resource is going to have the row, or may be: who is refused has it not, by what is known for certain."""
     resource, standing = scene.world.get(key), scene.standings.get(key, Standing())
-    if resource is None or (standing.refusal is not None and standing.refusal.reason is Reason.REFUSED):
+    if resource is None or (_refused_by_the_database(standing) and standing.edition == resource.edition):
         return False
     named_is_known = scene.world.is_complete(key._replace(kind=Kind.WORKER_POOL))
     return not (isinstance(_one(resource, decide), Refusal) and named_is_known)
+
+
+def _refused_by_the_database(standing: Standing) -> bool:
+    return standing.refusal is not None and standing.refusal.reason is Reason.REFUSED
 
 
 def _affected(scene: Scene, changed: Sequence[Resource]) -> set[Key]:
