@@ -88,6 +88,8 @@ class Leading:
     """Begins anew to tell of resources."""
     rounds: Rounds = field(default_factory=Rounds)
     hearing: Hearing = field(default_factory=Hearing)
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
+    """The database was looked at, or that was tried: statuses that were told before would tell of nothing paused or waiting."""
     scene: Scene = field(init=False)
     tending: Tending = field(init=False)
     sizing: Sizing = field(init=False)
@@ -126,6 +128,7 @@ class Leading:
             group.create_task(_repeated(self.examine, self.periods.health))
             for number in range(ROW_WORKERS):
                 group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.settling.settle))
+            await self.looked.wait()
             for number in range(REPORT_WORKERS):
                 group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self.settling.tell))
 
@@ -173,12 +176,14 @@ class Leading:
                 found = await self.glance.look(self.scene)
                 self.rows.add(found.rows)
                 self.reports.add(found.reports)
+                self.looked.set()
                 await self.tending.remember()
             if found.to_cancel:
                 await self._cancel()
         except OtherInstallation:
             raise
         except Exception as error:  # one row that cannot be read ends no lead
+            self.looked.set()
             DATABASE_UP.set(0)
             OBSERVED.forget()
             known = isinstance(error, DatabaseError | LeadLost)

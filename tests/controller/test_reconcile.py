@@ -399,6 +399,38 @@ def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(ur
     played(url, play)
 
 
+def test_a_new_leader_tells_of_nothing_before_it_has_looked_at_the_database(url, monkeypatch):
+    """It would tell that what is paused is not, and that nothing waits."""
+    gathered, settled, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def look(self, scene, looks=comparison.Glance.look):
+        await go_on.wait()
+        return await looks(self, scene)
+
+    async def gather(scene, keys, gathers=report.gather):
+        gathered.set()
+        return await gathers(scene, keys)
+
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        await one.compare()
+        monkeypatch.setattr(comparison.Glance, "look", look)
+        monkeypatch.setattr(report, "gather", gather)
+        await one.begin()
+        monkeypatch.setattr(one.leading.settling, "settled", lambda keys: settled.set())
+        running = asyncio.ensure_future(one.leading.run())
+        await asyncio.wait_for(settled.wait(), 20)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not gathered.is_set()
+        go_on.set()
+        await asyncio.wait_for(gathered.wait(), 20)
+        running.cancel()
+        await asyncio.wait([running])
+
+    played(url, play)
+
+
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), KeyError("Plan")])
 def test_a_database_whose_health_cannot_be_read_ends_no_lead(url, error):
     async def play(one):
