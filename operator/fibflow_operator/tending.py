@@ -103,6 +103,9 @@ class Tending:
         """A complete list came, which was begun at that moment (monotonic seconds)."""
         seen = [pod(each) for each in raw]
         listed = {each.uid for each in seen}
+        if namespace not in self.scene.yard.listed:
+            self.scene.yard.listed.add(namespace)
+            self.changed(self.scene.world.staffed())
         self._attend([each for each in seen if self.scene.yard.see_pod(each)])
         self._attend(self.scene.yard.missing(namespace, version, listed), lost=True)
         before = next((held for read, held in reversed(self.holders) if read < begun), set())

@@ -177,10 +177,16 @@ class Yard:
     budgets: Places[Budget] = field(default_factory=Places)
     pods: dict[str, Pod] = field(default_factory=dict)
     """By uid."""
+    listed: set[str | None] = field(default_factory=set)
+    """The namespaces whose pods were listed, None for all."""
 
     def knows(self, namespace: str) -> bool:
         """Whether a Deployment or a budget that is not known is not there."""
         return self.deployments.knows(namespace) and self.budgets.knows(namespace)
+
+    def knows_pods(self, namespace: str) -> bool:
+        """Whether a pod that is not known is not there, or has come since."""
+        return bool({namespace, None} & self.listed)
 
     def see(self, seen: Deployment | Budget) -> None:
         """It was seen, as it is."""

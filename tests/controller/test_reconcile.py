@@ -547,6 +547,7 @@ def test_workers_of_a_types_own_come_with_what_it_says_of_them_and_go_without(ur
     async def play(one):
         one.leading.scene.yard.deployments.see_all(one.shelf.namespace, 0, [])
         one.leading.scene.yard.budgets.see_all(one.shelf.namespace, 0, [])
+        one.leading.tending.see_pods(one.shelf.namespace, 0, [], 0.0)
         one.shelf.put(Kind.WORKER_POOL, "pool", {"app": "a:b"})
         one.shelf.put(Kind.TASK_TYPE, "one", {"worker": {"app": "a:b", "image": "i:1"}})
         await one.compare()

@@ -74,6 +74,7 @@ class Stage:
         """Lists came that have only what has our label, which is nothing or this."""
         self.tending.see_deployments("shop", 1, deployments)
         self.tending.see_budgets("shop", 1, budgets)
+        self.tending.see_pods("shop", 1, [], 0.0)
 
     async def tend(self) -> list[str]:
         """Work off what waits; what was done."""
@@ -228,6 +229,22 @@ def test_a_pool_is_not_ready_while_its_deployment_says_what_an_older_spec_said(s
         assert stage.ready() == (True, "InForce")
 
     asyncio.run(course())
+
+
+def test_nothing_is_told_of_workers_before_their_pods_are_known():
+    """A pool that the backlog scales would be told to be ready, though no node can get its image."""
+    told: list[Key] = []
+    stage = Stage()
+    stage.tending.changed = told.extend
+    stage.tending.see_deployments("shop", 1, [])
+    stage.tending.see_budgets("shop", 1, [])
+    stored = Report((Finding(Type.READY, True, Reason.IN_FORCE),))
+    assert with_workers(stage.scene, stage.pool, stored).findings == ()
+    told.clear()
+    stage.tending.see_pods("shop", 1, [], 0.0)
+    assert told == [KEY] and stage.ready() == (False, "WorkersStarting")
+    stage.tending.see_pods("shop", 2, [], 0.0)
+    assert told == [KEY]
 
 
 def test_a_budget_that_is_deleted_is_made_again_when_that_is_told():

@@ -24,7 +24,7 @@ def with_workers(scene: Scene, resource: Resource, report: Report) -> Report:
     """A report that tells of the workers, too, if there are to be any."""
     if resource.workers is None:
         return report
-    if not scene.yard.knows(resource.key.namespace):
+    if not (scene.yard.knows(resource.key.namespace) and scene.yard.knows_pods(resource.key.namespace)):
         return _too_early(resource, report)
     return _told(scene, fleet_of(resource), report)
 
