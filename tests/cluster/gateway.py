@@ -183,20 +183,22 @@ async def _stream(running: Running, answer: aiohttp.ClientResponse) -> web.Strea
 
 
 async def _pieces(running: Running, answer: aiohttp.ClientResponse) -> Any:
-    expired = asyncio.ensure_future(running.expired.wait())
+    expired: asyncio.Future[Any] = asyncio.ensure_future(running.expired.wait())
+    piece = expired
     try:
         while True:
             piece = asyncio.ensure_future(answer.content.readany())
             await asyncio.wait((piece, expired), return_when=asyncio.FIRST_COMPLETED)
             if expired.done():
-                piece.cancel()
                 yield gone_event()
                 return
             if not (content := piece.result()):
                 return
             yield content
     finally:
-        expired.cancel()
+        for waiting in (expired, piece):
+            waiting.cancel()
+        await asyncio.gather(expired, piece, return_exceptions=True)
 
 
 def _abort(request: web.BaseRequest) -> None:

@@ -59,6 +59,16 @@ def synced(plane):
     return plane
 
 
+def work_goes_on(plane: Plane, client: Client, since: int, seconds: float) -> None:
+    """Tasks are completed, and for so many seconds since that instant one was due and run in each."""
+    late = client.enqueue("threaded", {"n": 4})
+    until(lambda: completed(client, late), 20, "a task is completed meanwhile")
+    ran = "SELECT count(*) FROM fibflow.cron_tick WHERE decision = 'run' AND decided_at >= %s"
+    until(lambda: plane.sql(ran, since)[0][0] >= seconds, 9, "instants are decided all the while")
+    done = "SELECT count(*) FROM fibflow.task_final WHERE cron_id > 0 AND status = 'completed' AND finished_at >= %s"
+    until(lambda: plane.sql(done, since)[0][0] >= seconds, 9, "their tasks run all the while")
+
+
 def test_the_api_server_away_and_back(synced, tmp_path):
     synced.apply(task_type("threaded"), cron_task("goes"), cron_task("each", "threaded", **EVERY_SECOND))
     synced.wait_sql(3, CRONS)
@@ -70,18 +80,34 @@ def test_the_api_server_away_and_back(synced, tmp_path):
             synced.delete("CronTask", "goes")
             synced.apply(cron_task("comes"))
             until(lambda: time.monotonic() - begin > AWAY - 2, AWAY + 9, "time passes")
-            late = client.enqueue("threaded", {"n": 4})
-            until(lambda: completed(client, late), 20, "a task is completed while the API server is away")
-            ran = "SELECT count(*) FROM fibflow.cron_tick WHERE decision = 'run' AND decided_at >= %s"
-            until(lambda: synced.sql(ran, since)[0][0] >= AWAY - 3, 9, "instants are decided all the while")
-            done = "SELECT count(*) FROM fibflow.task_final WHERE cron_id > 0 AND status = 'completed' AND finished_at >= %s"
-            until(lambda: synced.sql(done, since)[0][0] >= AWAY - 3, 9, "their tasks run all the while")
+            work_goes_on(synced, client, since, AWAY - 3)
             assert synced.sql("SELECT count(*) FROM fibflow.cron_task WHERE name = 'goes'") == [(1,)]
         assert workers.ended() == []
     back = time.monotonic()
     synced.wait_sql(1, "SELECT count(*) FROM fibflow.cron_task WHERE name = 'comes'", seconds=60)
     synced.wait_sql(0, "SELECT count(*) FROM fibflow.cron_task WHERE name = 'goes'", seconds=60)
     assert record("K5", f"API server back after {AWAY:.0f} s to all rows right", [time.monotonic() - back], 30)
+
+
+@ONLY_IN_FULL
+def test_the_api_server_itself_is_killed_and_comes_back(staffed, own_cluster, tmp_path):
+    staffed.apply(task_type("threaded"), cron_task("each", "threaded", **EVERY_SECOND))
+    operator = staffed.start("--list-every", "5")
+    staffed.wait_condition("CronTask", "each", status="True", seconds=30)
+    with at_work(staffed, tmp_path) as (workers, client):
+        begin, since = time.monotonic(), staffed.sql("SELECT fibflow.fibflow_now()")[0][0]
+        own_cluster.control.machine.stop("kube-apiserver")
+        until(lambda: time.monotonic() - begin > AWAY - 2, AWAY + 9, "time passes")
+        work_goes_on(staffed, client, since, AWAY - 3)
+        own_cluster.control.machine.restart("kube-apiserver")
+        own_cluster.control.wait_until_ready()
+        back = time.monotonic()
+        staffed.apply(cron_task("comes", "threaded"))
+        staffed.wait_condition("CronTask", "comes", status="True", seconds=60)
+        assert record(
+            "K5 killed", "API server killed, back after 60 s: a new resource is in force", [time.monotonic() - back], 30
+        )
+        assert operator.running and workers.ended() == []
 
 
 @pytest.mark.parametrize("fault", [Answer(429, retry_after=1), Answer(500), Cut(), Lost()], ids=["429", "500", "cut", "lost"])

@@ -11,6 +11,15 @@ from e2e.fleets import bound, container_id, pods_of, pool, secret
 from e2e.planes import FULL, ONLY_IN_FULL, quiet, task_type
 from e2e.sightings import Sightings, sightings
 from fibflow import Client, Status
+from fibflow_operator.yard import contains
+from unit.test_resources import ACCEPTED
+
+OF_THE_CONTAINER = {"resources", "envFrom", "volumeMounts", "imagePullPolicy"}
+OF_THE_POD = {
+    *("serviceAccountName", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"),
+    *("imagePullSecrets", "priorityClassName", "volumes", "podSecurityContext"),
+}
+NAMED_OTHERWISE = {"podSecurityContext": "securityContext"}
 
 
 @pytest.fixture
@@ -51,6 +60,25 @@ def working_set(cluster: Cluster, pod: dict[str, Any]) -> float:
     """In MiB."""
     node = next(node for node in cluster.nodes if node.name == pod["spec"]["nodeName"])
     return node.working_set(container_id(pod)) / (1 << 20)
+
+
+def test_every_pod_setting_of_a_pool_reaches_its_pods_as_it_was_given(staffed):
+    given = {field: value for kind, field, value in ACCEPTED if kind == "WorkerPool" and field in OF_THE_POD | OF_THE_CONTAINER}
+    assert given.keys() == OF_THE_POD | OF_THE_CONTAINER
+    staffed.apply(pool("shop:1", replicas=0, **given))
+    staffed.start()
+    until(lambda: staffed.get("WorkerPool", "pool").get("status", {}).get("selector"), 30, "its Deployment is made")
+    kept, pod = staffed.get("WorkerPool", "pool")["spec"], deployment(staffed)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    for field, value in given.items():
+        seen = (pod if field in OF_THE_POD else container)[NAMED_OTHERWISE.get(field, field)]
+        assert kept[field] == value
+        assert contains(among(seen, value), value), field
+
+
+def among(seen: Any, wanted: Any) -> Any:
+    """Of a list that may have more the last ones, as many as are wanted; anything else as it is."""
+    return seen[-len(wanted) :] if isinstance(wanted, list) else seen
 
 
 def test_a_type_may_have_workers_of_its_own_and_give_them_up_for_a_pool(staffed, client, fleet_image):
