@@ -56,6 +56,13 @@ class ControlPlane:
         """Return when the API server says that it is ready."""
         until(self._is_ready, 60, "the API server is ready")
 
+    def bring_back(self) -> None:
+        """Start the API server again, and the controllers anew, which may wait for a minute before they ask it again."""
+        self.machine.restart("kube-apiserver")
+        self.wait_until_ready()
+        self.machine.stop("kube-controller-manager")
+        self.machine.restart("kube-controller-manager")
+
     def _is_ready(self) -> bool:
         kubectl = (str(programs.program("kube")), "kubectl", "--kubeconfig", str(self._admin()))
         try:
