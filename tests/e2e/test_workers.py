@@ -19,6 +19,11 @@ OF_THE_POD = {
     *("serviceAccountName", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"),
     *("imagePullSecrets", "priorityClassName", "volumes", "podSecurityContext"),
 }
+LABELLED = {"labelSelector": {"matchLabels": {"team": "shop"}}}
+APART = {"weight": 1, "podAffinityTerm": {"topologyKey": "zone", **LABELLED}}
+AFFINITY = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [APART]}}
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", **LABELLED}
+"""With nothing in them that is empty, which the API server leaves out."""
 NAMED_OTHERWISE = {"podSecurityContext": "securityContext"}
 
 
@@ -64,6 +69,7 @@ def working_set(cluster: Cluster, pod: dict[str, Any]) -> float:
 
 def test_every_pod_setting_of_a_pool_reaches_its_pods_as_it_was_given(staffed):
     given = {field: value for kind, field, value in ACCEPTED if kind == "WorkerPool" and field in OF_THE_POD | OF_THE_CONTAINER}
+    given |= {"affinity": AFFINITY, "topologySpreadConstraints": [SPREAD]}
     assert given.keys() == OF_THE_POD | OF_THE_CONTAINER
     staffed.apply(pool("shop:1", replicas=0, **given))
     staffed.start()
