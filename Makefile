@@ -8,7 +8,7 @@ PEER   := .venv/.peer
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help clean-clone demo check unit test guards e2e reference cluster cluster-down bench faults constraints clean venv postgres programs
+.PHONY: help clean-clone demo check unit test guards e2e reference cluster cluster-down bench faults lives constraints clean venv postgres programs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,8 @@ bench: $(PEER) postgres ## measure against the peer, which is installed for it; 
 
 faults: venv postgres ## kill, stop and overtake workers, write build/faults.json
 	mkdir -p build && cd tests && ../$(BIN)/python -m faults $(FAULTS)
+
+lives: venv postgres ## hold the verbs to their model, twenty times as long as make test does
 	FIBFLOW_LIVES=many $(BIN)/pytest tests/semantics/test_life.py --timeout 3600
 
 clean-clone: ## clone to a temporary folder and run both commands of the README there
