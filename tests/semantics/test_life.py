@@ -42,7 +42,7 @@ ERRORS = {Outcome.FAILED: "it failed", Outcome.TIMEOUT: "timed out"}
 
 CRASH = st.sampled_from([None] * 24 + list(range(8)))
 """How many statements of a verb are still sent; at none left, the commit is not. Most verbs do not crash."""
-ANY = st.integers(0, 1 << 16)
+WHICH = st.integers(0, 1 << 16)
 """Which of those that there are."""
 RECOVERS = st.booleans()
 """Whether whoever ends workers takes back what they ran; a sweep does, later."""
@@ -129,9 +129,9 @@ class Lives(RuleBasedStateMachine):
             self.life.register(worker, pod, recover)
 
     @precondition(lambda self: self.life.active)
-    @rule(any=ANY, limit=st.integers(1, 3), crash=CRASH)
-    def claim(self, any: int, limit: int, crash: int | None) -> None:
-        worker = pick(self.life.active, any)
+    @rule(which=WHICH, limit=st.integers(1, 3), crash=CRASH)
+    def claim(self, which: int, limit: int, crash: int | None) -> None:
+        worker = pick(self.life.active, which)
         claimed = self.act(crash, claim.claim, worker, [claim.Lane(self.type_id, limit)], limit)
         if claimed is not CRASHED:
             assert len(claimed) == min(limit, len(self.life.of(Status.PENDING)))
@@ -140,9 +140,9 @@ class Lives(RuleBasedStateMachine):
                 assert row.attempt == self.life.tasks[row.id].attempt
 
     @precondition(lambda self: self.life.owned())
-    @rule(any=ANY, outcome=st.sampled_from(ENDS), crash=CRASH)
-    def settle(self, any: int, outcome: Outcome, crash: int | None) -> None:
-        id = pick(self.life.owned(), any)
+    @rule(which=WHICH, outcome=st.sampled_from(ENDS), crash=CRASH)
+    def settle(self, which: int, outcome: Outcome, crash: int | None) -> None:
+        id = pick(self.life.owned(), which)
         ending = self.ending(*self.life.running(id), outcome)
         answer = self.act(crash, settle.settle, ending.worker_id, [ending])
         if answer is not CRASHED:
@@ -150,9 +150,9 @@ class Lives(RuleBasedStateMachine):
             self.life.end(id, outcome, ending.next)
 
     @precondition(lambda self: self.life.owned() and len(self.life.tasks) < MANY)
-    @rule(any=ANY, children=st.integers(1, 3), crash=CRASH)
-    def spawn(self, any: int, children: int, crash: int | None) -> None:
-        id = pick(self.life.owned(), any)
+    @rule(which=WHICH, children=st.integers(1, 3), crash=CRASH)
+    def spawn(self, which: int, children: int, crash: int | None) -> None:
+        id = pick(self.life.owned(), which)
         answer = self.act(crash, record.spawn, *self.spawning(*self.life.running(id), children))
         if answer is not CRASHED:
             assert answer == []
@@ -163,8 +163,8 @@ class Lives(RuleBasedStateMachine):
         ending = Ending(id, fence, worker, Outcome.SUSPENDED, after, children=children)
         return worker, ending, [NewTask("work")] * children
 
-    def all_others_are_silent_and_reaped(self, any: int, recover: bool, crash: int | None) -> None:
-        survivor = pick(self.life.active, any)
+    def all_others_are_silent_and_reaped(self, which: int, recover: bool, crash: int | None) -> None:
+        survivor = pick(self.life.active, which)
         move_clock(self.database, LATER)
         for id in self.life.of(Status.RUNNING):
             self.life.tasks[id].overdue = True
@@ -176,35 +176,35 @@ class Lives(RuleBasedStateMachine):
         else:
             self.life.lose(others, recover and bool(others))
 
-    def what_nobody_active_runs_is_taken_back(self, any: int, crash: int | None) -> None:
-        if self.act(crash, recovery.recover, pick(self.life.active, any)) is not CRASHED:
+    def what_nobody_active_runs_is_taken_back(self, which: int, crash: int | None) -> None:
+        if self.act(crash, recovery.recover, pick(self.life.active, which)) is not CRASHED:
             self.life.recover()
 
-    def what_is_overdue_times_out(self, any: int, crash: int | None) -> None:
+    def what_is_overdue_times_out(self, which: int, crash: int | None) -> None:
         late = [id for id in self.life.of(Status.RUNNING) if self.life.tasks[id].overdue]
-        count = self.act(crash, recovery.time_out_overdue, pick(self.life.active, any))
+        count = self.act(crash, recovery.time_out_overdue, pick(self.life.active, which))
         if count is not CRASHED:
             assert count == len(late)
             for id in late:
                 self.life.end(id, Outcome.TIMEOUT, self.life.next(id, Outcome.TIMEOUT), by_itself=False)
 
-    @rule(any=ANY, recover=RECOVERS, crash=CRASH)
-    def workers_come_and_go(self, any: int, recover: bool, crash: int | None) -> None:
-        if any % 4 == 0 or not self.life.active:
-            self.register(pick(PODS, any // 4), recover, crash)
-        elif any % 4 == 1:
-            self.all_others_are_silent_and_reaped(any // 4, recover, crash)
-        elif any % 4 == 2:
-            self.what_nobody_active_runs_is_taken_back(any // 4, crash)
+    @rule(which=WHICH, recover=RECOVERS, crash=CRASH)
+    def workers_come_and_go(self, which: int, recover: bool, crash: int | None) -> None:
+        if which % 4 == 0 or not self.life.active:
+            self.register(pick(PODS, which // 4), recover, crash)
+        elif which % 4 == 1:
+            self.all_others_are_silent_and_reaped(which // 4, recover, crash)
+        elif which % 4 == 2:
+            self.what_nobody_active_runs_is_taken_back(which // 4, crash)
         else:
-            self.what_is_overdue_times_out(any // 4, crash)
+            self.what_is_overdue_times_out(which // 4, crash)
 
     # ── the dead, and people ──────────────────────────────────────────────────────────────────────────────────────
 
     @precondition(lambda self: self.life.late())
-    @rule(any=ANY, outcome=st.sampled_from(ENDS), children=st.integers(-1, 2), crash=CRASH)
-    def what_is_late_is_refused(self, any: int, outcome: Outcome, children: int, crash: int | None) -> None:
-        id, fence, worker = pick(self.life.late(), any)
+    @rule(which=WHICH, outcome=st.sampled_from(ENDS), children=st.integers(-1, 2), crash=CRASH)
+    def what_is_late_is_refused(self, which: int, outcome: Outcome, children: int, crash: int | None) -> None:
+        id, fence, worker = pick(self.life.late(), which)
         if children < 0:
             self.a_late_report_is_refused(id, fence, worker, crash)
             return
@@ -226,10 +226,10 @@ class Lives(RuleBasedStateMachine):
             self.life.refused[id, fence] += 1
 
     @precondition(lambda self: self.life.tasks)
-    @rule(any=ANY, verb=st.sampled_from(list(STEERING)), fitting=st.booleans(), crash=CRASH)
-    def steer(self, any: int, verb: Transition, fitting: bool, crash: int | None) -> None:
+    @rule(which=WHICH, verb=st.sampled_from(list(STEERING)), fitting=st.booleans(), crash=CRASH)
+    def steer(self, which: int, verb: Transition, fitting: bool, crash: int | None) -> None:
         fits = [id for id in self.life.tasks if self.life.allows(verb, id)]
-        id = pick(fits if fits and fitting else list(self.life.tasks), any)
+        id = pick(fits if fits and fitting else list(self.life.tasks), which)
         try:
             answer = self.act(crash, STEERING[verb], id)
         except IllegalTransition:
@@ -252,8 +252,8 @@ class Lives(RuleBasedStateMachine):
         assert self.database.call(_active) == set(self.life.active)
 
 
-def pick(some: Any, any: int) -> Any:
-    return list(some)[any % len(some)]
+def pick(some: Any, which: int) -> Any:
+    return list(some)[which % len(some)]
 
 
 @read
