@@ -71,7 +71,7 @@ def crashing(database: Database, statements: int | None) -> Iterator[None]:
         return fetch(session, *given)
 
     moments = {(database.engine, "before_cursor_execute"), (database.engine, "commit")}
-    moments.add((database._autocommit, "before_cursor_execute"))
+    moments.add((database._autocommit.engine, "before_cursor_execute"))
     for engine, moment in moments:
         sa.event.listen(engine, moment, die)
     try:

@@ -122,6 +122,8 @@ class Options:
     """A higher one is claimed earlier."""
 
 
+UNSAID = Options()
+
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_BACKOFF = 0.0
@@ -151,7 +153,7 @@ class NewTask:
     tag: str | None = None
     delay: float | None = None
     run_at: datetime | None = None
-    options: Options = Options()
+    options: Options = UNSAID
     trace: str | None = None
 
 

@@ -35,6 +35,7 @@ from tenacity import AsyncRetrying, Retrying
 from fibflow import encoding
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import parse_url
+from fibflow.store.at_hand import LONGEST, AtHand
 from fibflow.store.clock import Clock
 from fibflow.store.engines import SINGLE, postgresql_arguments, sqlite_engine
 from fibflow.store.explaining import FAULTS, counted, explained
@@ -132,17 +133,18 @@ class Database:
         return create_async_engine(self.url, **self._postgresql_pool())
 
     @cached_property
-    def _autocommit(self) -> sa.Engine:
-        return sa.create_engine(self.url, **self._postgresql_pool(), **SINGLE) if self.postgresql else self.engine
+    def _autocommit(self) -> sa.Engine | AtHand:
+        if not self.postgresql:
+            return self.engine
+        return AtHand(sa.create_engine(self.url, **self._postgresql_pool(), **SINGLE))
 
     @cached_property
     def _async_autocommit(self) -> AsyncEngine:
         return create_async_engine(self.url, **self._postgresql_pool(), **SINGLE)
 
     def _postgresql_pool(self) -> dict[str, Any]:
-        """Connections live for a minute or so: the plans that they keep may be older than what the tables hold."""
         arguments = postgresql_arguments(self.url, self.statement_timeout, self.patience, min(self.lock_wait, self.patience))
-        return {"connect_args": arguments, "pool_size": self.pool_size, "pool_recycle": 60}
+        return {"connect_args": arguments, "pool_size": self.pool_size, "pool_recycle": LONGEST}
 
     # ── running a verb ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -201,10 +203,10 @@ class Database:
         """Call where it blocks nobody, and where no handler's threads are in the way."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
 
-    def _engine_for(self, verb: Callable[..., Any]) -> sa.Engine:
+    def _engine_for(self, verb: Callable[..., Any]) -> sa.Engine | AtHand:
         return self.engine if mode_of(verb) is Mode.WRITE else self._autocommit
 
-    def _once(self, engine: sa.Engine, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _once(self, engine: sa.Engine | AtHand, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         mode = mode_of(verb)
         committing = False
         try:

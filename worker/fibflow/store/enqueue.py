@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from fibflow import encoding, tracing
 from fibflow.errors import InvalidInput, TaskTypeDraining, UnknownTaskType
 from fibflow.logs import logger
-from fibflow.model import NewTask, Options, TaskId
+from fibflow.model import UNSAID, NewTask, Options, TaskId
 from fibflow.store import insertion
 from fibflow.store.batch import values
 from fibflow.store.clock import from_datetime, micros
@@ -49,16 +49,13 @@ class Tickage:
     tick: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Alike:
-    """What the tasks of one statement have in common."""
+@dataclass(slots=True)
+class _Run:
+    """Tasks of one statement: of one type, with the same said of them; their payloads as JSON text."""
 
     type: str
-    tag: str | None
-    options: Options
-    delay: int | None
-    run_at: int | None
-    trace: str | None
+    said: dict[str, Any]
+    payloads: list[str]
 
 
 @statement
@@ -78,23 +75,25 @@ def insert_tasks(
 ) -> list[TaskId]:
     """Insert tasks inside the caller's transaction; their ids in the same order."""
     ids: list[TaskId] = []
-    for alike, payloads in _runs(tasks):
-        with tracing.enqueuing(alike.type, len(payloads), alike.trace) as trace:
-            for start in range(0, len(payloads), CHUNK):
-                ids += _insert(session, alike, payloads[start : start + CHUNK], parentage, tickage, trace)
+    inherited = _inherited(parentage, tickage)
+    for run in _runs(tasks):
+        with tracing.enqueuing(run.type, len(run.payloads), run.said.get("trace")) as trace:
+            said = run.said | inherited | ({"trace": trace} if trace else {})
+            for start in range(0, len(run.payloads), CHUNK):
+                ids += _insert(session, run.type, said, run.payloads[start : start + CHUNK])
     return ids
 
 
-def _runs(tasks: Sequence[NewTask]) -> list[tuple[_Alike, list[str]]]:
-    """All of the tasks, checked: runs that are alike, with their payloads as JSON text."""
-    runs: list[tuple[_Alike, list[str]]] = []
+def _runs(tasks: Sequence[NewTask]) -> list[_Run]:
+    """All of the tasks, checked, in runs that are alike."""
+    runs: list[_Run] = []
     before = None
     for new in encoding.several(tasks, "tasks"):
         if before is None or not _says_the_same(new, before):
-            alike = _alike(new)
-            if not runs or runs[-1][0] != alike:
-                runs.append((alike, []))
-        runs[-1][1].append(encoding.encode(new.payload, "payload"))
+            said = _said(new)
+            if not runs or (runs[-1].type, runs[-1].said) != (new.type, said):
+                runs.append(_Run(new.type, said, []))
+        runs[-1].payloads.append(encoding.encode(new.payload, "payload"))
         before = new
     return runs
 
@@ -112,47 +111,47 @@ def _says_the_same(new: object, before: NewTask) -> bool:
     )
 
 
-def _alike(new: NewTask) -> _Alike:
+def _said(new: NewTask) -> dict[str, Any]:
+    """What is said of a task besides type and payload, checked, by the names of the statement's parameters."""
     if not isinstance(new, NewTask):
         raise InvalidInput("tasks", new, "is not a task; give a NewTask, or child(...) in a handler")
     encoding.text(new.type, "type", longest=253)
-    encoding.optional_text(new.tag, "tag", longest=253)
-    encoding.optional_text(new.trace, "trace", longest=255)
-    encoding.check_options(new.options)
+    said = {} if new.options == UNSAID else _known(option_columns(encoding.check_options(new.options)))
+    if new.tag is not None:
+        said["tag"] = encoding.text(new.tag, "tag", longest=253)
+    if new.trace is not None:
+        said["trace"] = encoding.text(new.trace, "trace", longest=255)
     if new.delay is not None and new.run_at is not None:
         raise InvalidInput("delay", new.delay, "and run_at were both given; give one of them")
     if new.delay is not None:
-        encoding.number(new.delay, "delay", 0, encoding.LONGEST_DURATION)
-    run_at = None if new.run_at is None else from_datetime(encoding.aware(new.run_at, "run_at"))
-    return _Alike(new.type, new.tag, new.options, micros(new.delay), run_at, new.trace)
+        said["delay"] = micros(encoding.number(new.delay, "delay", 0, encoding.LONGEST_DURATION))
+    if new.run_at is not None:
+        said["run_at"] = from_datetime(encoding.aware(new.run_at, "run_at"))
+    return said
 
 
-def _insert(
-    session: Session,
-    alike: _Alike,
-    payloads: Sequence[str],
-    parentage: Parentage | None,
-    tickage: Tickage | None,
-    trace: str | None,
-) -> list[TaskId]:
-    found = _execute(session, alike.type, _said(alike, parentage, tickage, trace), payloads)
-    if not found:
-        raise _no_type(session, alike.type)
-    if log.isEnabledFor(logging.DEBUG):
-        session.after(log.debug, "task_created", type=alike.type, tasks=len(found), first=found[0])
-    return sorted(found)
-
-
-def _said(alike: _Alike, parentage: Parentage | None, tickage: Tickage | None, trace: str | None) -> dict[str, Any]:
-    """What is said of the tasks, by the names of the statement's parameters; what they leave open is not in it."""
-    said = {"tag": alike.tag, "delay": alike.delay, "run_at": alike.run_at, "trace": trace}
-    said |= option_columns(alike.options)
+def _inherited(parentage: Parentage | None, tickage: Tickage | None) -> dict[str, Any]:
+    """What comes of a parent or of a tick, by the names of the statement's parameters."""
+    said: dict[str, Any] = {}
     if parentage:
         said |= {"parent_id": parentage.parent_id, "root_id": parentage.root_id, "generation": parentage.generation}
-        said |= {f"parent_{name}": value for name, value in option_columns(parentage.options).items()}
+        said |= {f"parent_{name}": value for name, value in _known(option_columns(parentage.options)).items()}
     if tickage:
         said |= {"cron_id": tickage.cron_id, "tick": tickage.tick}
-    return {name: value for name, value in said.items() if value is not None}
+    return said
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _insert(session: Session, type: str, said: dict[str, Any], payloads: Sequence[str]) -> list[TaskId]:
+    found = _execute(session, type, said, payloads)
+    if not found:
+        raise _no_type(session, type)
+    if log.isEnabledFor(logging.DEBUG):
+        session.after(log.debug, "task_created", type=type, tasks=len(found), first=found[0])
+    return sorted(found)
 
 
 def _no_type(session: Session, name: str) -> UnknownTaskType:

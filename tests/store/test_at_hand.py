@@ -1,0 +1,109 @@
+"""Connections that stay at hand between single statements: which are lent again, and which go back to the pool."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from fibflow.client import Client
+from fibflow.errors import DatabaseUnavailable
+from fibflow.store.at_hand import AtHand
+from fibflow.store.database import Database, Session, read
+
+BACKEND = sa.text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[sa.Engine]:
+    made = sa.create_engine(Database(postgres_url).url, isolation_level="AUTOCOMMIT", pool_size=2)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def at_hand(engine: sa.Engine) -> Iterator[AtHand]:
+    made = AtHand(engine)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def other(postgres_url: str) -> Iterator[Database]:
+    made = Database(postgres_url)
+    yield made
+    made.close()
+
+
+def test_one_connection_serves_one_block_after_another_and_never_goes_back(at_hand: AtHand, engine: sa.Engine) -> None:
+    with at_hand.connect() as first:
+        pass
+    assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+    with at_hand.connect() as second:
+        assert second is first
+
+
+def test_two_blocks_at_once_have_a_connection_each_and_the_last_back_is_lent_first(at_hand: AtHand) -> None:
+    with at_hand.connect() as outer, at_hand.connect() as inner:
+        assert inner is not outer
+    with at_hand.connect() as again:
+        assert again is outer
+
+
+def test_a_connection_whose_block_failed_goes_back_to_the_pool(at_hand: AtHand, engine: sa.Engine) -> None:
+    with pytest.raises(RuntimeError), at_hand.connect():
+        raise RuntimeError
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_a_connection_that_is_too_old_goes_back_to_the_pool(at_hand: AtHand, engine: sa.Engine) -> None:
+    at_hand.longest = 0
+    with at_hand.connect() as first:
+        pass
+    with at_hand.connect() as second:
+        assert second is not first
+        assert first.closed
+        assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+
+
+def test_what_waits_is_closed_in_the_end(at_hand: AtHand, engine: sa.Engine) -> None:
+    with at_hand.connect() as connection:
+        pass
+    at_hand.dispose()
+    assert connection.closed
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_a_client_keeps_its_connection_and_has_a_new_one_after_that_was_cut(postgres_url: str, other: Database) -> None:
+    with Client(postgres_url) as client:
+        before = client.database.call(_backend)
+        assert client.database.call(_backend) == before
+        other.call(_end, before)
+        with pytest.raises(DatabaseUnavailable):
+            client.database.call(_backend)
+        assert client.database.call(_backend) != before
+
+
+def test_a_cursor_is_used_again_unless_it_holds_many_rows(other: Database) -> None:
+    kept = {rows: other.call(_cursor_after, rows) for rows in (0, 1, 2)}
+    assert kept == {0: True, 1: True, 2: False}
+
+
+@read
+def _backend(session: Session) -> int:
+    return int(session.connection.execute(BACKEND).scalar_one())
+
+
+@read
+def _end(session: Session, backend: int) -> None:
+    session.connection.execute(sa.select(sa.func.pg_terminate_backend(backend, 10_000)))
+
+
+@read
+def _cursor_after(session: Session, rows: int) -> bool:
+    """Whether the cursor of a statement with so many rows serves the next one."""
+    driver = session.connection.connection
+    session.fetch(SERIES, {"rows": rows})
+    return driver.info.get("cursor") is not None
+
+
+SERIES = sa.select(sa.func.generate_series(1, sa.bindparam("rows", type_=sa.Integer)))
