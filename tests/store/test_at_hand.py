@@ -1,9 +1,12 @@
 """Connections that stay at hand between single statements: which are lent again, and which go back to the pool."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 import sqlalchemy as sa
+from pytest import MonkeyPatch
 
 from fibflow.client import Client
 from fibflow.errors import DatabaseUnavailable
@@ -63,6 +66,25 @@ def test_a_connection_that_is_too_old_goes_back_to_the_pool(at_hand: AtHand, eng
         assert second is not first
         assert first.closed
         assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+
+
+def test_who_waits_for_the_pool_gets_the_connection_that_comes_back(postgres_url: str, monkeypatch: MonkeyPatch) -> None:
+    engine = sa.create_engine(Database(postgres_url).url, pool_size=1, max_overflow=0, pool_timeout=20)
+    at_hand, asked, connect = AtHand(engine), Event(), engine.connect
+
+    def connect_telling() -> sa.Connection:
+        asked.set()
+        return connect()
+
+    with ThreadPoolExecutor(1) as other:
+        with at_hand.connect() as first:
+            monkeypatch.setattr(engine, "connect", connect_telling)
+            waiting = other.submit(at_hand.connect)
+            assert asked.wait(20)
+        with waiting.result() as second:
+            assert first.closed
+            assert not second.closed
+    at_hand.dispose()
 
 
 def test_what_waits_is_closed_in_the_end(at_hand: AtHand, engine: sa.Engine) -> None:

@@ -6,6 +6,7 @@ Checking a connection out, wrapping it and returning it took a client as long as
 
 from __future__ import annotations
 
+import threading
 import time
 
 import sqlalchemy as sa
@@ -17,48 +18,65 @@ LONGEST = 60
 class AtHand:
     """Lends the connection that came back last, else one of the engine's pool.
 
-    One whose block failed goes back to the pool, and so does one that is older than `longest` seconds.
+    To the pool goes back whose block failed, what is older than `longest` seconds, and what comes while others wait there.
     """
 
     def __init__(self, engine: sa.Engine, longest: float = LONGEST) -> None:
         self.engine = engine
         self.longest = longest
+        self._lock = threading.Lock()
         self._idle: list[Loan] = []
+        self._asking = 0
 
     def connect(self) -> Loan:
         """A connection for one `with` block. Raises what the engine's `connect` raises."""
-        while self._idle:
-            try:
-                loan = self._idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            if time.monotonic() < loan.until:
-                return loan
+        with self._lock:
+            loan = self._idle.pop() if self._idle else None
+            self._asking += loan is None
+        if loan is None:
+            return self._another()
+        if time.monotonic() < loan.until:
+            return loan
+        loan.connection.close()
+        return self.connect()
+
+    def _another(self) -> Loan:
+        try:
+            return Loan(self, self.engine.connect(), time.monotonic() + self.longest)
+        finally:
+            with self._lock:
+                self._asking -= 1
+
+    def take_back(self, loan: Loan, failed: bool) -> None:
+        """What is lent again, or goes back to the pool."""
+        with self._lock:
+            keep = not failed and not self._asking
+            if keep:
+                self._idle.append(loan)
+        if not keep:
             loan.connection.close()
-        return Loan(self.engine.connect(), time.monotonic() + self.longest, self._idle)
 
     def dispose(self) -> None:
         """Close the connections that are not lent."""
-        while self._idle:
-            self._idle.pop().connection.close()
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for loan in idle:
+            loan.connection.close()
         self.engine.dispose()
 
 
 class Loan:
-    """A connection, and where it comes back to."""
+    """A connection for a block, and who lent it."""
 
-    __slots__ = ("connection", "idle", "until")
+    __slots__ = ("connection", "lender", "until")
 
-    def __init__(self, connection: sa.Connection, until: float, idle: list[Loan]) -> None:
+    def __init__(self, lender: AtHand, connection: sa.Connection, until: float) -> None:
+        self.lender = lender
         self.connection = connection
         self.until = until
-        self.idle = idle
 
     def __enter__(self) -> sa.Connection:
         return self.connection
 
     def __exit__(self, kind: type[BaseException] | None, *_failure: object) -> None:
-        if kind is None:
-            self.idle.append(self)
-        else:
-            self.connection.close()
+        self.lender.take_back(self, failed=kind is not None)
