@@ -35,7 +35,7 @@ def commands(log_level: str | None) -> None:
     """Durable tasks, workflows and cron on PostgreSQL or SQLite.
 
     Exit codes: 0 done; 1 the database or something else of fibflow failed; 2 bad input: a wrong value or option, an
-    unknown id, a verb that the task's status does not allow, a database that is not there or not migrated.
+    unknown id, a verb that the task's status does not allow, a database that is not there, not migrated or damaged.
     """
     configure(log_level or "WARNING")
     if log_level is not None:  # for the workers that this command becomes or starts

@@ -1,6 +1,6 @@
 """How the command line starts and ends: where the database is, and which exit code an error becomes.
 
-    0  done        1  the database or something else of fibflow failed        2  bad input, no database there
+    0  done        1  the database or something else of fibflow failed        2  bad input, no sound database there
 
 An error of fibflow is one sentence on stderr, never a traceback. The commands are in `cli`.
 """
@@ -22,6 +22,7 @@ from fibflow import cli_output
 from fibflow.encoding import text
 from fibflow.errors import (
     AppImportError,
+    DatabaseDamaged,
     DatabaseUnavailable,
     FibflowError,
     IllegalTransition,
@@ -41,6 +42,7 @@ BAD_INPUT = (
     NotFound,
     IllegalTransition,
     AppImportError,
+    DatabaseDamaged,
     DatabaseUnavailable,
     SchemaMismatch,
 )

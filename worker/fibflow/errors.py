@@ -18,6 +18,7 @@ FibflowError
 ├── ChildDied             the process that ran a handler ended (the same)
 └── DatabaseError
     ├── DatabaseUnavailable   not there, or gone
+    ├── DatabaseDamaged       the file of a SQLite database holds what was never written
     ├── OutcomeUnknown        the answer to a commit was lost
     └── SchemaMismatch        migrations are missing, or newer than this code
 
@@ -144,6 +145,13 @@ class DatabaseUnavailable(DatabaseError):
     """The database is not there, or went away before anything was decided."""
 
 
+class DatabaseDamaged(DatabaseError):
+    """The file of a SQLite database holds what was never written there: it was overwritten, cut, or lies on a bad disk."""
+
+    def __init__(self, url: str, found: str) -> None:
+        super().__init__(f"{url} is damaged ({found}): restore its file from a copy")
+
+
 class OutcomeUnknown(DatabaseError):
     """The connection broke after COMMIT was sent: it may have happened or not. Look before you repeat."""
 
@@ -198,4 +206,6 @@ def sentence(error: FibflowError) -> str:
     """What a program says when it ends with this error: the field, the value and the way out."""
     if isinstance(error, DatabaseUnavailable):
         return f"database: {error}; start it, or name another with --database"
+    if isinstance(error, DatabaseDamaged):
+        return f"database: {error}, or name another with --database"
     return f"database: {error}" if isinstance(error, DatabaseError) else str(error)

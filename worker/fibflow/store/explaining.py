@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from json import JSONDecodeError
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
+from fibflow.errors import DatabaseDamaged, DatabaseError, DatabaseUnavailable, InvalidInput, OutcomeUnknown, SchemaMismatch
 from fibflow.metrics import DATABASE_ERRORS
 from fibflow.store.address import shown
 from fibflow.store.repeats import Transient
@@ -20,16 +22,25 @@ UNDEFINED_TABLE_OR_SCHEMA = frozenset({"42P01", "3F000", "42703"})
 WRONG_ADDRESS = re.compile(r"invalid (connection option|port number|\w+ value)")
 """What no server was asked for: the driver does not understand the address."""
 
-FAULTS = (DBAPIError, PoolTimeout, UnicodeError, OverflowError)
-"""What a driver or the pool may raise; the last two are values that no column holds."""
+FAULTS = (DBAPIError, PoolTimeout, UnicodeError, OverflowError, JSONDecodeError)
+"""What a driver or the pool may raise; the last three are values that no column holds, or that none was given."""
+
+NEVER_WRITTEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
+"""SQLite's codes for pages that it did not write; values that are too big we have none."""
 
 
 def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:
     """What a driver's error means for the caller: to be repeated, unknown, not there, or as it is."""
     if isinstance(error, PoolTimeout):
         return DatabaseUnavailable(f"{shown(url)} is not available: all connections of this program are in use")
+    if url.get_backend_name() == "sqlite" and _never_written(error):
+        return DatabaseDamaged(shown(url), _line(str(getattr(error, "orig", error))))
     if not isinstance(error, DBAPIError):
         return DatabaseError(f"{shown(url)} refused: {_line(str(error))}")
+    return _of_driver(error, committing, url)
+
+
+def _of_driver(error: DBAPIError, committing: bool, url: sa.URL) -> Exception:
     code = getattr(error.orig, "sqlstate", None)
     text = str(error.orig)
     registered_meanwhile = code == "23505" and "worker_identity" in text
@@ -46,6 +57,15 @@ def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:
     if error.connection_invalidated or isinstance(error, OperationalError):
         return DatabaseUnavailable(f"{shown(url)} is not available: {_line(text)}")
     return DatabaseError(f"{shown(url)} refused: {_line(text)}")
+
+
+def _never_written(error: Exception) -> bool:
+    """Whether a file gave what its driver, or we, had never put there."""
+    if isinstance(error, UnicodeDecodeError | JSONDecodeError):
+        return True
+    cause = getattr(error, "orig", None)
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell more of the same
+    return code in NEVER_WRITTEN or str(cause).startswith("Could not decode to UTF-8")
 
 
 KINDS = {

@@ -13,6 +13,8 @@ from fibflow.errors import InvalidInput
 from fibflow.store.address import parse_url, sqlite_path
 
 MAGIC = b"SQLite format 3\0"
+LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", bytes(4))
+"""How a log begins that is beside a file; zeros are what a power cut may leave of one that was never begun."""
 
 
 def check_file(url: str) -> None:
@@ -32,6 +34,11 @@ def check_place(url: str) -> None:
         raise InvalidInput("database", url, "is in a folder that does not exist; make the folder, or see --database")
     if _reached(url, file.exists) and not _reached(url, partial(_is_database, file)):
         raise InvalidInput("database", url, "is no SQLite database; name another file with --database")
+    if not _reached(url, partial(_has_sound_log, file)):
+        raise InvalidInput("database", url, f"is damaged ({file.name}-wal is no log of SQLite's): {RESTORE}")
+
+
+RESTORE = "restore both files from a copy, or name another with --database"
 
 
 def _file(url: str) -> Path | None:
@@ -61,3 +68,13 @@ def _is_database(file: Path) -> bool:
         return False
     with file.open("rb") as opened:
         return opened.read(len(MAGIC)) in (b"", MAGIC)
+
+
+def _has_sound_log(file: Path) -> bool:
+    """SQLite takes a log that is none for an empty one, and what was committed to it is gone without a word."""
+    log = file.with_name(f"{file.name}-wal")
+    if not log.exists():
+        return True
+    with log.open("rb") as opened:
+        begin = opened.read(len(LOG_MAGIC[0]))
+    return len(begin) < len(LOG_MAGIC[0]) or begin in LOG_MAGIC
