@@ -112,6 +112,28 @@ def test_a_process_that_dies_is_started_again_under_its_name(pods, said, tmp_pat
     assert said[2].startswith("pool-0 started")
 
 
+REFUSES = ("-c", "import sys; sys.exit(2)")
+
+
+def test_a_pod_whose_first_process_ends_for_bad_input_is_refused(pods, said, tmp_path):
+    pods.begin({"pool-0": pod(tmp_path, *REFUSES)})
+    turn_until(pods, lambda: pods.refused)
+    pods.turn()
+    assert (pods.refused, pods.running) == ("pool-0", 0)
+    assert [told.split(" (")[0] for told in said] == ["pool-0 started", "pool-0 ended"]
+
+
+def test_a_pod_that_has_worked_or_came_later_is_started_again_after_bad_input(pods, said, tmp_path):
+    once = "import os, sys; sys.exit(2 if os.path.exists('ran') else open('ran', 'w').close() or 1)"
+    pods.begin({"pool-0": pod(tmp_path, "-c", once), "changed-0": pod(tmp_path, "-c", "0", name="changed-0")})
+    later = {name: pod(tmp_path, *REFUSES, name=name) for name in ("changed-0", "new-0")}
+    pods.want({"pool-0": pod(tmp_path, "-c", once), **later})
+    starting = ("pool-0 ended", "changed-0 ended", "new-0 ended")
+    turn_until(pods, lambda: all(any(told.startswith(each) and "exit code 2" in told for told in said) for each in starting))
+    assert pods.refused is None
+    assert all("starts again in" in told for told in said if "exit code 2" in told)
+
+
 def test_a_command_that_is_not_there_is_tried_again(pods, said, tmp_path):
     pods.want({"a-0": Pod("a-0", ("/nowhere",), {}, tmp_path, 1)})
     turn_until(pods, lambda: len(said) == 2)

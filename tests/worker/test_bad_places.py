@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 
 from fibflow.store.migrate import migrate
-from fix_commands import content, refused
+from fix_commands import POOL, content, refused
 from fix_semantics import until
 
 CLOSED = "postgresql://somebody:secret@127.0.0.1:1/fibflow"
@@ -194,21 +195,55 @@ def test_a_log_level_that_is_not_there_is_refused(fibflow, resizing, shop, monke
         )
 
 
-def test_dev_tells_of_an_application_that_does_not_import_and_stops_in_order(shop):
-    (shop / "shop.py").write_text("1 / 0\n")
-    command = [sys.executable, "-m", "fibflow", "dev", "-f", "it.yaml"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as dev:
+DEV = [sys.executable, "-m", "fibflow", "dev", "-f", "it.yaml"]
+BROKEN = {
+    "a module that raises": ("1 / 0\n", "'shop:app' does not import: ZeroDivisionError"),
+    "no module": (None, "'shop:app' does not import: ModuleNotFoundError"),
+}
+
+
+@pytest.mark.parametrize(("code", "said"), BROKEN.values(), ids=BROKEN)
+def test_dev_ends_with_an_application_that_does_not_import(code, said, shop):
+    (shop / "shop.py").unlink()
+    if code is not None:
+        (shop / "shop.py").write_text(code)
+    dev = subprocess.run(DEV, capture_output=True, text=True, timeout=60)
+    assert dev.returncode == 2
+    assert f"fibflow worker: app: {said}" in dev.stderr
+    assert "it-0 ended" in dev.stderr and "starts again" not in dev.stderr
+    assert dev.stderr.endswith(
+        "Error: worker: 'it-0' cannot work with what it was given, and has said why; mend that, and start again\n"
+    )
+    assert "Traceback" not in dev.stderr
+
+
+def test_dev_that_ends_with_one_application_leaves_no_worker_of_another(shop):
+    (shop / "broken.py").write_text("1 / 0\n")
+    (shop / "it.yaml").write_text(POOL + "---\n" + POOL.replace("name: it", "name: broken").replace("shop:", "broken:"))
+    dev = subprocess.run(DEV, capture_output=True, text=True, timeout=60)
+    assert dev.returncode == 2
+    (other,) = re.findall(r"it-0 started \(pid (\d+)\)", dev.stderr)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(other), 0)
+
+
+def test_dev_goes_on_with_an_application_that_breaks_after_it_ran(shop):
+    with subprocess.Popen(DEV, stderr=subprocess.PIPE, text=True) as dev:
         killer = threading.Timer(60, dev.kill)
         killer.start()
-        told = []
         assert dev.stderr is not None
+        told = []
         for line in dev.stderr:
             told.append(line)
-            if "it-0 ended" in line:
+            if "worker_registered" in line:
+                (shop / "shop.py").write_text("1 / 0\n")
+                os.kill(int(re.findall(r"it-0 started \(pid (\d+)\)", "".join(told))[0]), signal.SIGKILL)
+            if sum("exit code 2" in each for each in told) == 2:
                 os.kill(dev.pid, signal.SIGTERM)
-        killer.cancel()
+                break
+        told += dev.stderr.readlines()
+    killer.cancel()
     text = "".join(told)
-    assert dev.returncode == 0
+    assert dev.returncode == 0, text
     assert "app: 'shop:app' does not import: ZeroDivisionError" in text
-    assert "exit code 2" in text
     assert "Traceback" not in text

@@ -32,12 +32,15 @@ LOOK = 1.0
 LAST_WRITES = 5
 """Seconds that a worker has, once its drain is over, to write down what it interrupted; then it is killed."""
 
+REFUSED = "cannot work with what it was given, and has said why; mend that, and start again"
+
 Say = Callable[[str], None]
 Stamps = tuple[tuple[str, int, int], ...]
 
 
 def run(path: Path, url: str, namespace: str, say: Say) -> None:
-    """Run manifests until SIGINT or SIGTERM. Raises InvalidManifest, and what the database raises, before it starts."""
+    """Run manifests until SIGINT or SIGTERM. Raises InvalidManifest, and what the database raises, before it starts;
+    InvalidInput when a worker cannot work with what its pool gives it."""
     check_place(url)
     url = absolute(url)
     path = Path(os.path.abspath(path))  # links that lead in a circle are told by whoever reads them
@@ -180,14 +183,16 @@ def _serve(watch: Watch, pods: Pods, pods_of: Callable[[Manifests], dict[str, Po
             watch.start()
             _turn_until_stopped(watch, pods, pods_of, signals)
             _drain(pods, watch.say, signals)
+            if pods.refused:
+                raise InvalidInput("worker", pods.refused, REFUSED)
         finally:
             pods.kill()
 
 
 def _turn_until_stopped(watch: Watch, pods: Pods, pods_of: Callable[[Manifests], dict[str, Pod]], signals: list[int]) -> None:
     look_at = time.monotonic() + LOOK
-    pods.want(pods_of(watch.manifests))
-    while not signals:
+    pods.begin(pods_of(watch.manifests))
+    while not (signals or pods.refused):
         pods.turn()
         if time.monotonic() >= look_at:
             watch.look()
@@ -198,10 +203,12 @@ def _turn_until_stopped(watch: Watch, pods: Pods, pods_of: Callable[[Manifests],
 
 def _drain(pods: Pods, say: Say, signals: list[int]) -> None:
     """Let the workers finish; a second signal ends them at once."""
+    if not pods.running:
+        return
     say(f"stopping {pods.running} workers; stop again to end them at once")
     pods.want({})
     pods.turn()
-    while pods.running and len(signals) == 1:
+    while pods.running and len(signals) < 2:
         time.sleep(TURN)
         pods.turn()
 

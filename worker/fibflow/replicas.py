@@ -5,8 +5,11 @@
                          └─ no longer wanted, or its command changed: SIGTERM, drain, SIGKILL
 
 A process that ends is started again under the same pod id after a pause that doubles from 0.1 s to 5 s; one that lived
-longer than 10 s begins again at 0.1 s. Nothing here waits: `turn` does what is due and returns. What a worker does, and
-where its command comes from, is not known here.
+longer than 10 s begins again at 0.1 s. Of the pods that are there from the beginning, one whose first process ends with exit
+code 2 (bad input) has never worked: it is refused, and not started again.
+
+Nothing here waits: `turn` does what is due and returns. What a worker does, and where its command comes from, is not known
+here.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from pathlib import Path
 SHORTEST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 LONG_LIFE = 10.0
+BAD_INPUT = 2
+"""The exit code of a worker to which something was given that it cannot work with."""
 
 Say = Callable[[str], None]
 
@@ -81,12 +86,21 @@ class Pods:
         self._wanted: dict[str, Pod] = {}
         self._runs: dict[str, Run] = {}
         self._pauses: dict[str, Pause] = {}
+        self._untried: set[str] = set()
+        self.refused: str | None = None
+        """The pod that is not started again."""
+
+    def begin(self, pods: Mapping[str, Pod]) -> None:
+        """Want these, and refuse one that cannot work with what it is given."""
+        self.want(pods)
+        self._untried = set(pods)
 
     def want(self, pods: Mapping[str, Pod]) -> None:
         """From now on these, by id; what differs is stopped, and started anew if it is still wanted."""
         for name, pod in pods.items():
             if pod != self._wanted.get(name):
                 self._pauses.pop(name, None)
+                self._untried.discard(name)
         self._wanted = dict(pods)
 
     @property
@@ -123,8 +137,15 @@ class Pods:
             self._pauses.pop(name, None)
             self._say(f"{name} stopped (pid {run.process.pid}, {ending(code)})")
             return
+        ended = f"{name} ended (pid {run.process.pid}, {ending(code)})"
+        if name in self._untried and code == BAD_INPUT:
+            self.refused = name
+            del self._wanted[name]
+            self._say(ended)
+            return
+        self._untried.discard(name)
         pause = self._pauses[name] = pause_after(now - run.started_at, self._pauses.get(name), now)
-        self._say(f"{name} ended (pid {run.process.pid}, {ending(code)}); starts again in {pause.length:g} s")
+        self._say(f"{ended}; starts again in {pause.length:g} s")
 
     def _stop(self, run: Run, now: float) -> None:
         if run.kill_at is None:
