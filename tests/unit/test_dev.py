@@ -54,7 +54,7 @@ def test_a_pod_for_each_replica(tmp_path):
     first = found["pool-0"]
     assert first.folder == tmp_path
     assert first.command[1:4] == ("-m", "fibflow_worker", "app:app")
-    assert first.command[4:-1] == ("--namespace", "ns", "--slots", "4", "--pod-id", "pool-0", "--drain", "7")
+    assert first.command[4:-1] == ("--namespace", "ns", "--slots", "4", "--pod-id", "pool-0", "--pool", "pool", "--drain", "7")
     assert first.command[-1] == "--exit-with-parent"
     assert first.env["FIBFLOW_DATABASE"] == "postgresql://u:secret@h/d"
     assert first.env["LEVEL"] == "x"
@@ -67,6 +67,7 @@ def test_a_type_with_workers_of_its_own_has_pods_that_run_nothing_else(tmp_path)
     kind = TaskTypeResource("resize", "re size", None, Options(), None, False, "TaskType.resize", own)
     (found,) = wanted(Manifests(tmp_path, (kind,), (), ()), "sqlite:///a.db", "ns").values()
     assert (found.id, found.command[-2:]) == ("TaskType.resize-0", ("--type", "re size"))
+    assert found.command[found.command.index("--pool") + 1] == "TaskType.resize"
 
 
 def test_a_file_is_named_whole_for_processes_elsewhere(tmp_path, monkeypatch):

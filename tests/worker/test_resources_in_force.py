@@ -68,6 +68,7 @@ def test_dev_tells_what_of_the_manifests_has_no_effect_and_what_waits(database, 
         "applied 1 task types, 0 cron tasks, 1 worker pools",
         "cron task nightly waits: no TaskType here and no worker has declared its type sweep yet",
         "worker pool pool: its image shop:1 is not used here, a replica is a process",
+        "task type kept: bound to no pool, so no worker here runs it; a TaskType binds it by its workerPoolRef",
     ]
     said.clear()
     watch.look()
@@ -128,6 +129,52 @@ def test_a_pool_that_is_stopped_gives_back_what_does_not_end_within_its_drain(da
         task = client.get(task_id)
     assert (dev.returncode, task.status, task.last_outcome, task.interruptions) == (0, Status.PENDING, "interrupted", 0)
     assert "exit code 0" in told
+
+
+POOLS = """
+from fibflow import App
+app = App()
+
+for name in ("a", "b", "own", "code"):
+    app.add(name, lambda ctx: None)
+"""
+BOUND = [
+    HEAD.format("WorkerPool", "one", "{app: 'pools:app'}"),
+    HEAD.format("WorkerPool", "other", "{app: 'pools:app'}"),
+    HEAD.format("TaskType", "a", "{workerPoolRef: {name: one}}"),
+    HEAD.format("TaskType", "b", "{workerPoolRef: {name: other}}"),
+    HEAD.format("TaskType", "own", "{worker: {app: 'pools:app'}}"),
+]
+
+
+def test_dev_has_a_type_run_by_the_workers_of_its_pool_and_by_no_others(tmp_path):
+    (tmp_path / "pools.py").write_text(POOLS)
+    (tmp_path / "it.yaml").write_text("---\n".join(BOUND))
+    url = f"sqlite:///{tmp_path}/it.db"
+    migrate(url)
+    command = [sys.executable, "-m", "fibflow", "dev", "-f", "it.yaml", "--database", url]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as dev, Client(url) as client:
+        try:
+            until(lambda: {"one-0", "other-0", "TaskType.own-0"} == {worker.pod_id for worker in client.workers()}, 60)
+            ids = {name: [client.enqueue(name) for _ in range(5)] for name in ("a", "b", "own", "code")}
+            until(lambda: client.tasks(status=Status.COMPLETED).total == 20, 60)
+        finally:
+            dev.terminate()
+        ran = {name: {client.attempts(task_id).items[0].pod_id for task_id in ids[name]} for name in ids}
+        code_pool = client.type("code").pool
+    assert (ran["a"], ran["b"], ran["own"]) == ({"one-0"}, {"other-0"}, {"TaskType.own-0"})
+    assert code_pool in ("one", "other") and ran["code"] == {f"{code_pool}-0"}
+
+
+def test_dev_tells_of_a_type_that_is_bound_to_a_pool_that_is_not_there(database, tmp_path):
+    said: list[str] = []
+    (tmp_path / "it.yaml").write_text(POOL)
+    database.call(declare_types, [Declaration("left")], pool="gone")
+    database.call(declare_types, [Declaration("taken")], pool="pool")
+    Watch(tmp_path, database, resources.read(tmp_path), said.append).start()
+    assert [told for told in said if told.startswith("task type")] == [
+        "task type left: bound to pool gone, so no worker here runs it; a TaskType binds it by its workerPoolRef"
+    ]
 
 
 def test_dev_tells_which_cron_tasks_go_because_no_file_declares_them(database, tmp_path):

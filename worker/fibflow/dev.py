@@ -81,6 +81,7 @@ def _pod(pool: WorkerPoolResource, pod_id: str, folder: Path, url: str, namespac
     command = (sys.executable, "-m", "fibflow_worker", pool.app)
     options = (
         *("--namespace", namespace, "--slots", str(pool.slots), "--pod-id", pod_id),
+        *("--pool", pool.name),
         *("--drain", str(pool.drain), "--exit-with-parent"),
         *(("--type", pool.type) if pool.type is not None else ()),
     )
@@ -164,6 +165,9 @@ def remarks(manifests: Manifests, applied: resources.Applied) -> Iterator[str]:
             yield f"{owner}: its image {pool.image} is not used here, a replica is a process"
     for name in applied.deleted:
         yield f"cron task {name}: deleted with its ticks, no file declares it any more; its tasks stay"
+    for name, pool_name in applied.unserved:
+        bound = "no pool" if pool_name is None else f"pool {pool_name}"
+        yield f"task type {name}: bound to {bound}, so no worker here runs it; a TaskType binds it by its workerPoolRef"
     for name in applied.left:
         yield f"task type {name}: no file declares it any more; what its TaskType said stays in force"
 

@@ -25,6 +25,8 @@ class TaskType:
     options: Options
     max_concurrent_tasks: int | None
     paused: bool
+    pool: str | None
+    """Whose workers run it; None for workers of no pool."""
 
 
 @dataclass(frozen=True, slots=True)

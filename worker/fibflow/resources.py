@@ -9,7 +9,7 @@ YAML is `yaml_text`'s business, what may be wrong is `manifest_checks`', the val
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 from fibflow import yaml_text
 from fibflow.errors import InvalidInput, InvalidManifest, NotFound, UnknownTaskType
 from fibflow.manifest_checks import check, check_names, check_pool_refs, kind
+from fibflow.records import TaskType
 from fibflow.resource_values import (
     CronTaskResource,
     Manifests,
@@ -48,7 +49,8 @@ class Applied:
     """What became of manifests.
 
     `waiting` are cron tasks whose task type no worker and no TaskType has declared yet, `left` the task types of earlier
-    TaskTypes, of which what they said stays in force, `deleted` the cron tasks of earlier CronTasks.
+    TaskTypes, of which what they said stays in force, `deleted` the cron tasks of earlier CronTasks. `unserved` are task types
+    that are bound to none of the pools here, each with its pool; there are none where there is no pool at all.
     """
 
     task_types: tuple[str, ...]
@@ -56,6 +58,7 @@ class Applied:
     waiting: tuple[str, ...]
     left: tuple[str, ...]
     deleted: tuple[str, ...]
+    unserved: tuple[tuple[str, str | None], ...]
 
 
 def files(path: Path) -> list[Path]:
@@ -106,12 +109,14 @@ def apply(database: Database, manifests: Manifests) -> Applied:
     database.call(declare_types, declarations, source="resource")
     deleted = _delete_crons(database, keep={resource.name for resource in manifests.cron_tasks})
     stored = {resource.name: _put_cron(database, manifests, resource) for resource in manifests.cron_tasks}
+    stored_types = database.call(types)
     return Applied(
         task_types=tuple(declaration.name for declaration in declarations),
         cron_tasks=tuple(name for name in stored if stored[name]),
         waiting=tuple(name for name in stored if not stored[name]),
-        left=_left(database, declared={declaration.name for declaration in declarations}),
+        left=_left(stored_types, declared={declaration.name for declaration in declarations}),
         deleted=deleted,
+        unserved=_unserved(stored_types, pools={fleet.name for fleet in manifests.fleets}),
     )
 
 
@@ -122,12 +127,16 @@ def _declaration(resource: TaskTypeResource) -> Declaration:
         max_concurrent_tasks=resource.per_worker,
         description=resource.description,
         suspended=resource.suspended,
+        pool=resource.pool,
     )
 
 
-def _left(database: Database, declared: Set[str]) -> tuple[str, ...]:
-    stored = database.call(types)
+def _left(stored: Sequence[TaskType], declared: Set[str]) -> tuple[str, ...]:
     return tuple(each.name for each in stored if each.source == "resource" and each.name not in declared)
+
+
+def _unserved(stored: Sequence[TaskType], pools: Set[str]) -> tuple[tuple[str, str | None], ...]:
+    return tuple((each.name, each.pool) for each in stored if pools and each.pool not in pools)
 
 
 def _delete_crons(database: Database, keep: Set[str]) -> tuple[str, ...]:

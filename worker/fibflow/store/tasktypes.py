@@ -189,6 +189,7 @@ def _task_type(row: sa.RowMapping) -> TaskType:
         options=options_of(row),
         max_concurrent_tasks=row["max_concurrent_tasks"],
         paused=row["paused"] or row["suspended"],
+        pool=row["pool"],
     )
 
 
