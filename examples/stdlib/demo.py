@@ -64,6 +64,7 @@ def _findings(run: Run, kill: Kill, report_path: Path) -> Findings:
     return Findings(
         children=run.children(),
         recoveries=run.recoveries(kill),
+        fates=run.fates(kill),
         failing=run.history(FAILS_ONCE),
         hanging=run.history(HANGS_ONCE),
         ticks=run.tick(),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fibflow.model import Attempt, Event, EventType, Outcome, Status, Task, WorkerId
+from fibflow.model import Attempt, Event, EventType, Outcome, Status, Task, TaskId, WorkerId
 from fibflow.records import Tick, Worker
 from inventory import Report
 
@@ -27,11 +27,24 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """An attempt at a task, and what people call the task."""
+
+    task_id: TaskId
+    attempt: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (task {self.task_id})"
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
-    """A worker that was killed with SIGKILL, and when."""
+    """A worker that was killed with SIGKILL, when, and what it held as it was last seen."""
 
     worker: Worker
     time: datetime
+    held: Sequence[Held]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,29 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of an attempt that a killed worker held: it was taken back, or it ended by itself."""
+
+    held: Held
+    kill: Kill
+    attempt: Attempt | None
+    recovery: Recovery | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it had an outcome of its own."""
+        return self.attempt is not None and self.attempt.outcome not in (None, Outcome.INTERRUPTED)
+
+    def __str__(self) -> str:
+        if self.recovery is not None:
+            return f"{self.held} was recovered after {self.recovery.after.total_seconds():.2f} s"
+        if self.attempt is None or self.attempt.ended_at is None or not self.ended:
+            return f"{self.held} was lost"
+        when = "had been settled when the kill came" if self.attempt.ended_at <= self.kill.time else "was settled since"
+        return f"{self.held} {when} ({self.attempt.outcome})"
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """A package by its name, and the attempts at it in their order."""
 
@@ -65,6 +101,7 @@ class Findings:
 
     children: Sequence[Task]
     recoveries: Sequence[Recovery]
+    fates: Sequence[Fate]
     failing: History
     hanging: History
     ticks: Sequence[Tick]
@@ -76,7 +113,7 @@ def claims(found: Findings) -> Sequence[Claim]:
     """Everything that the demo promises, in the order it is shown."""
     return [
         _every_child_completed(found.children),
-        _a_recovery(found.recoveries),
+        _nothing_lost(found.recoveries, found.fates),
         _once(found.failing, Outcome.FAILED, "failed once, was retried and completed"),
         _once(found.hanging, Outcome.TIMEOUT, "timed out once, was retried and completed"),
         _every_instant_decided_once(found.ticks),
@@ -100,6 +137,15 @@ def recoveries(
     ]
 
 
+def fates(kill: Kill, attempts: Sequence[Attempt], recoveries: Sequence[Recovery]) -> Sequence[Fate]:
+    """What became of each attempt that the killed worker was seen to hold, and of those that it had claimed since."""
+    by_key = {(attempt.task_id, attempt.attempt): attempt for attempt in attempts}
+    taken_back = {(recovery.event.task_id, recovery.event.attempt): recovery for recovery in recoveries}
+    seen = {(held.task_id, held.attempt): held for held in kill.held}
+    since = {key: Held(*key, "what it had claimed meanwhile") for key in taken_back if key not in seen}
+    return [Fate(held, kill, by_key.get(key), taken_back.get(key)) for key, held in {**seen, **since}.items()]
+
+
 def _worker(workers: Mapping[WorkerId, Worker], id: WorkerId | None) -> Worker | None:
     return None if id is None else workers.get(id)
 
@@ -109,10 +155,10 @@ def _every_child_completed(children: Sequence[Task]) -> Claim:
     return Claim("every package was counted", bool(children) and done == len(children), f"{done} of {len(children)} completed")
 
 
-def _a_recovery(recoveries: Sequence[Recovery]) -> Claim:
-    slowest = max((recovery.after for recovery in recoveries), default=timedelta())
-    found = f"{len(recoveries)} recovered, the last one {slowest.total_seconds():.2f} s after the kill"
-    return Claim("what the killed worker held was recovered", bool(recoveries), found)
+def _nothing_lost(recoveries: Sequence[Recovery], fates: Sequence[Fate]) -> Claim:
+    holds = bool(recoveries) and all(fate.recovery is not None or fate.ended for fate in fates)
+    found = "; ".join(str(fate) for fate in fates) or "it held nothing"
+    return Claim("nothing that the killed worker held was lost, and something was recovered", holds, found)
 
 
 def _once(history: History, outcome: Outcome, sentence: str) -> Claim:

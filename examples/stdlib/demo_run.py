@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from demo_claims import History, Kill, Recovery, recoveries
+from demo_claims import Fate, Held, History, Kill, Recovery, fates, recoveries
 from demo_dev import Dev
 from demo_screen import REMARKABLE, Screen
 from fibflow import Client
 from fibflow.errors import DatabaseUnavailable, SchemaMismatch, UnknownTaskType
-from fibflow.model import FINAL, Event, EventType, Status, Task, TaskId
+from fibflow.model import FINAL, Attempt, Event, EventType, Status, Task, TaskId
 from fibflow.records import Tick, Worker
 
 POLL = 0.2
@@ -78,9 +78,20 @@ class Run:
         return History(package, self._client.attempts(task.id).items)
 
     def recoveries(self, kill: Kill) -> Sequence[Recovery]:
-        attempts = self._client.workflow_attempts(self.root.id, limit=LONGEST_PAGE).items
         workers = {worker.id: worker for worker in self._client.workers()}
-        return recoveries(kill, self._events([EventType.RECOVERED]), attempts, workers)
+        events = [event for id in self._held(kill) for event in self._client.events(id).items]
+        return recoveries(kill, [*self._events([EventType.RECOVERED]), *events], self._attempts(kill), workers)
+
+    def fates(self, kill: Kill) -> Sequence[Fate]:
+        return fates(kill, self._attempts(kill), self.recoveries(kill))
+
+    def _attempts(self, kill: Kill) -> Sequence[Attempt]:
+        attempts = self._client.workflow_attempts(self.root.id, limit=LONGEST_PAGE).items
+        return [*attempts, *(attempt for id in self._held(kill) for attempt in self._client.attempts(id).items)]
+
+    def _held(self, kill: Kill) -> Sequence[TaskId]:
+        """What it held that is no part of the workflow: ticks."""
+        return [held.task_id for held in kill.held if self._client.get(held.task_id).root_id != self.root.id]
 
     def timeline(self, id: TaskId) -> Sequence[Event]:
         return self._client.events(id).items
@@ -101,9 +112,12 @@ class Run:
 
     def _kill_the_busiest(self) -> Kill:
         worker = self._until("a worker holds tasks", self._busiest)
+        running = self._client.tasks(status=Status.RUNNING, limit=LONGEST_PAGE).items
         os.kill(worker.pid, signal.SIGKILL)
-        kill = Kill(worker, datetime.now(UTC))
-        self._screen.say(f"[red]Killed[/] worker {worker.id} in pod {worker.pod_id}, which held {worker.running} tasks.")
+        held = [Held(task.id, task.attempt, task.tag or task.type) for task in running if task.worker_id == worker.id]
+        kill = Kill(worker, datetime.now(UTC), held)
+        seen = " and ".join(map(str, held)) or "nothing any more"
+        self._screen.say(f"[red]Killed[/] worker {worker.id} in pod {worker.pod_id}, which was last seen with {seen}.")
         return kill
 
     def _busiest(self) -> Worker | None:
