@@ -7,9 +7,7 @@ An error of fibflow is one sentence on stderr, never a traceback. The commands a
 
 from __future__ import annotations
 
-import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fibflow import cli_output
+from fibflow.cli_values import tell
 from fibflow.encoding import text
 from fibflow.errors import (
     AppImportError,
@@ -35,7 +34,6 @@ from fibflow.errors import (
 if TYPE_CHECKING:
     from fibflow.client import Client
 
-LONG_WORD = re.compile(r"\S{100,}")
 DEFAULT_URL = "sqlite:///fibflow.db"
 BAD_INPUT = (
     InvalidInput,
@@ -134,7 +132,7 @@ def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
         code = commands.main(arguments, prog_name="fibflow", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        _show(error)
+        tell(error)
         return 2
     except BAD_INPUT as error:
         return _said(error, 2)
@@ -150,13 +148,6 @@ def run(commands: click.Group, arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0
-
-
-def _show(error: click.ClickException) -> None:
-    """What click says of a command line, but for what is too long to be read in it."""
-    told = io.StringIO()
-    error.show(told)
-    click.echo(LONG_WORD.sub(lambda found: f"{found[0][:80]}...", told.getvalue()), err=True, nl=False)
 
 
 def _said(error: FibflowError, code: int) -> int:

@@ -27,10 +27,10 @@ tasks = click.Group()
 @click.argument("task_type", metavar="TYPE")
 @click.argument("payload", metavar="[PAYLOAD-JSON]", default="{}")
 @click.option("--delay", type=Seconds(), help="Seconds until it is due.")
-@click.option("--priority", type=int, help="From -20 to 20; a higher one is claimed earlier.")
+@click.option("--priority", type=Whole(), help="From -20 to 20; a higher one is claimed earlier.")
 @click.option("--tag", help="A text to find it by.")
 @click.option("--timeout", type=Seconds(), help="Seconds that one attempt may take.")
-@click.option("--max-attempts", type=int, help="Attempts that may fail.")
+@click.option("--max-attempts", type=Whole(), help="Attempts that may fail.")
 @reading
 @placed
 def enqueue(place: Place, /, task_type: str, payload: str, **options: Any) -> None:

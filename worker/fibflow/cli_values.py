@@ -1,8 +1,13 @@
-"""Numbers on the command line, called by what people know when a value is none. Of both programs; it imports click alone."""
+"""Numbers on the command line, and what is said of a command line that is wrong. Of both programs; it imports click alone."""
 
 from __future__ import annotations
 
+import io
+import re
+
 import click
+
+LONG_WORD = re.compile(r"\S{100,}")
 
 
 class Whole(click.IntRange):
@@ -21,3 +26,10 @@ class Seconds(click.types.FloatParamType):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return "SECONDS"
+
+
+def tell(error: click.ClickException) -> None:
+    """What click says of a command line, but for what is too long to be read in it."""
+    told = io.StringIO()
+    error.show(told)
+    click.echo(LONG_WORD.sub(lambda found: f"{found[0][:80]}...", told.getvalue()), err=True, nl=False)

@@ -19,7 +19,7 @@ import fibflow
 import fibflow_worker
 from fibflow import encoding
 from fibflow.app import App
-from fibflow.cli_values import Seconds, Whole
+from fibflow.cli_values import Seconds, Whole, tell
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
 from fibflow.logs import LEVELS, configure, logger
 from fibflow.store.database import Database
@@ -72,6 +72,21 @@ def main(
     if worker.settings.type not in (None, *worker.app.handlers):
         log.warning("handler_missing", type=worker.settings.type, app=app, handlers=sorted(worker.app.handlers))
     asyncio.run(_serve(worker, port))
+
+
+def program() -> int:
+    """Run it; the exit code of a command line that is wrong, or only asked for help."""
+    try:
+        code = main(prog_name="fibflow worker", standalone_mode=False)
+    except click.ClickException as error:
+        tell(error)
+        return 2
+    except OSError as error:  # nobody, or a full disk, takes the help
+        click.echo(f"fibflow worker: {error}", err=True)
+        return 1
+    except click.Abort:
+        return 130
+    return code if isinstance(code, int) else 0
 
 
 async def _serve(worker: Worker, port: int | None) -> None:
@@ -144,4 +159,4 @@ def _is_ours(file: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(prog_name="fibflow worker")
+    sys.exit(program())

@@ -136,7 +136,7 @@ def audit(session: Session, task_id: int, *, limit: int | None = 100, order: str
 def workflow_audit(session: Session, root_id: int, *, limit: int | None = 100, order: str = "asc") -> WorkflowAudit:
     """A root, and the first (or, with `desc`, the last) of its workflow's tasks and events. Raises as `audit`."""
     return WorkflowAudit(
-        snapshot.one(session, root_id),
+        snapshot.one(session, root_id, "root_id"),
         find(session, root_id=root_id, limit=limit, order=order),
         workflow_events(session, root_id, limit=limit, order=order),
     )

@@ -126,10 +126,10 @@ def united(namespace: str, tasks: Sequence[int], columns: Columns, *, workflow: 
     return sa.union_all(*selects).subquery("united")
 
 
-def one(session: Session, task_id: int) -> Task:
-    """A task of the namespace. Raises NotFound."""
+def one(session: Session, task_id: int, field: str = "task_id") -> Task:
+    """A task of the namespace, whose id is called so. Raises NotFound, InvalidInput."""
     row = session.connection.execute(
-        sa.select(united(session.namespace, [identity(task_id)], EVERYTHING, workflow=False))
+        sa.select(united(session.namespace, [identity(task_id, field)], EVERYTHING, workflow=False))
     ).first()
     if row is None:
         raise NotFound("task", task_id, session.namespace)
