@@ -12,7 +12,7 @@ import runpy
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,25 +25,18 @@ from fibflow_operator.reasons import REASONS
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 CHART = ROOT / "charts" / "fibflow"
-COPIED = runpy.run_path(str(Path(__file__).with_name("pod_settings.py")))["COPIED"]
+OF_RESOURCES = runpy.run_path(str(Path(__file__).with_name("reference_of_resources.py")))
 OF_CODE = runpy.run_path(str(Path(__file__).with_name("reference_of_code.py")))
 ORDER = ("tasktype", "crontask", "workerpool")
-BOUNDS = {
-    "minimum": "at least {}",
-    "maximum": "at most {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "maxItems": "at most {} items",
-    "pattern": "matches `{}`",
-    "default": "default `{}`",
-}
 MADE = "<!-- Made by tools/reference.py; a change here is lost. -->\n"
 
 
 def pages() -> dict[str, str]:
     """The pages' texts by the names of their files."""
     of_code = {f"{name}.md": OF_CODE[name](MADE) for name in ("commands", "options", "client")}
-    return {"resources.md": resources(), "reasons.md": reasons(), "values.md": values(), "metrics.md": metrics(), **of_code}
+    definitions = [yaml.safe_load((ROOT / "crds" / f"{name}.yaml").read_text())["spec"] for name in ORDER]
+    of_resources = {"resources.md": OF_RESOURCES["resources"](MADE, definitions), "reasons.md": reasons()}
+    return {**of_resources, "values.md": values(), "metrics.md": metrics(), **of_code}
 
 
 def copies() -> dict[str, str]:
@@ -81,64 +74,7 @@ def spec_of_pools() -> str:
     return textwrap.dedent("".join(lines[2:]))
 
 
-# ── resources ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def resources() -> str:
-    """Every field of the three resources."""
-    definitions = [yaml.safe_load((ROOT / "crds" / f"{name}.yaml").read_text())["spec"] for name in ORDER]
-    head = ["# Resources", "", MADE, "`fibflow.dev/v1alpha1`, all namespaced. `kubectl get fibflow` lists all three.", ""]
-    return "\n".join(head + [line for definition in definitions for line in _kind(definition)])
-
-
-def _kind(definition: Mapping[str, Any]) -> Iterator[str]:
-    names = definition["names"]
-    schema = definition["versions"][0]["schema"]["openAPIV3Schema"]
-    yield from (f"## {names['kind']}", "", schema["description"], "")
-    yield from (f"Short name: `{', '.join(names['shortNames'])}`.", "")
-    for part in ("spec", "status"):
-        yield from ("| field | type | | bounds |", "|---|---|---|---|")
-        required = schema["properties"][part].get("required", ())
-        for name, field in schema["properties"][part].get("properties", {}).items():
-            yield from _field(f"{part}.{name}", field, name in required)
-        yield ""
-    rules = list(_rules("spec", schema["properties"]["spec"]))
-    if rules:
-        yield from ("Refused besides:", "", *(f"- {rule}" for rule in rules), "")
-
-
-OWN = "spec.worker"
-
-
-def _field(path: str, field: Mapping[str, Any], required: bool) -> Iterator[str]:
-    type_ = field.get("type", "number or string")
-    kind = f"list of {field['items']['type']}s" if type_ == "array" else type_
-    bounds = [*(["required"] if required else []), *_bounds(field)]
-    yield f"| `{path}` | {kind} | {_cell(field['description'])} | {_cell('; '.join(bounds))} |"
-    if path == OWN or path.rpartition(".")[2] in COPIED:  # explained where a WorkerPool's, and where a pod's fields are
-        return
-    inner = field.get("items", field)
-    mark = "[]" if type_ == "array" else ""
-    for name, part in inner.get("properties", {}).items():
-        yield from _field(f"{path}{mark}.{name}", part, name in inner.get("required", ()))
-
-
-def _bounds(field: Mapping[str, Any]) -> Iterator[str]:
-    if "enum" in field:
-        yield f"one of {', '.join(field['enum'])}"
-    for name, said in BOUNDS.items():
-        if name in field:
-            value = field[name]
-            yield said.format(str(value).lower() if isinstance(value, bool) else value)
-
-
-def _rules(path: str, schema: Mapping[str, Any]) -> Iterator[str]:
-    for rule in schema.get("x-kubernetes-validations", ()):
-        yield f"`{path}`: {rule['message']}"
-    for name, part in schema.get("properties", {}).items():
-        yield from _rules(f"{path}.{name}", part) if f"{path}.{name}" != OWN else ()
-    if "items" in schema:
-        yield from _rules(f"{path}[]", schema["items"])
+# ── reasons ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def reasons() -> str:

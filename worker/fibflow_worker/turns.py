@@ -124,7 +124,6 @@ class Turns:
                 await self._take(turn)
             finally:
                 self._leave(turn)
-            self._knock.set()
 
     async def _try_blocked(self) -> None:
         """Try again what others held, as long as they do."""
@@ -137,7 +136,6 @@ class Turns:
                 await self._take(turn)
             finally:
                 self._leave(turn)
-            self._knock.set()
 
     def _of_blocked(self) -> Turn:
         batch = self.slots.take_blocked() if self.lease.writes and not self.uncertain else []
@@ -249,3 +247,4 @@ class Turns:
             self.slots.settled(turn.batch)
         if self.slots.blocked:
             self._blocked.set()
+        self._knock.set()
