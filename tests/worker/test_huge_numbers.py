@@ -44,7 +44,7 @@ def test_a_number_of_a_command_is_refused_by_its_name(fibflow, name, command, nu
     before = content(resizing)
     shown = number.metavar if isinstance(number, click.Argument) else number.opts[-1]
     refused(call("x"), f"'{shown}'", "'x' is not a valid ", "number")
-    for value in (*HUGE, "9" * 5000, "-" + "9" * 5000):
+    for value in (2**63, -(10**30), "9" * 5000):
         done = call(str(value))
         refused(done)
         told = done.stderr.decode()
