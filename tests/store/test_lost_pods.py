@@ -162,6 +162,24 @@ def test_a_worker_of_a_pool_runs_what_is_bound_to_it_and_nothing_else(workplace)
     assert workplace.client.get(ids[0]).status is Status.PENDING
 
 
+def test_a_worker_may_run_what_is_bound_to_none_beside_what_is_bound_to_its_pool(workplace):
+    ran = []
+
+    async def note(ctx, payload):
+        ran.append(ctx.name)
+
+    app = serving(bound=note, elsewhere=note, free=note)
+    app.sync(workplace.database)
+    workplace.database.call(_bind, "bound", "fast")
+    workplace.database.call(_bind, "elsewhere", "slow")
+    ids = [workplace.client.enqueue(name) for name in ("elsewhere", "free", "bound")]
+    settings = Settings(pool="fast", unbound=True, poll_interval=0.02)
+    workplace.run(Worker(app, workplace.connections("default"), settings))
+    workplace.ended(ids[1]), workplace.ended(ids[2])
+    assert sorted(ran) == ["bound", "free"]
+    assert workplace.client.get(ids[0]).status is Status.PENDING
+
+
 def test_a_type_that_only_code_declares_is_bound_to_the_pool_of_its_first_worker(workplace):
     async def echo(ctx, payload):
         return payload

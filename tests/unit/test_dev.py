@@ -54,7 +54,19 @@ def test_a_pod_for_each_replica(tmp_path):
     first = found["pool-0"]
     assert first.folder == tmp_path
     assert first.command[1:4] == ("-m", "fibflow_worker", "app:app")
-    assert first.command[4:-1] == ("--namespace", "ns", "--slots", "4", "--pod-id", "pool-0", "--pool", "pool", "--drain", "7")
+    assert first.command[4:-1] == (
+        "--namespace",
+        "ns",
+        "--slots",
+        "4",
+        "--pod-id",
+        "pool-0",
+        "--pool",
+        "pool",
+        "--unbound",
+        "--drain",
+        "7",
+    )
     assert first.command[-1] == "--exit-with-parent"
     assert first.env["FIBFLOW_DATABASE"] == "postgresql://u:secret@h/d"
     assert first.env["LEVEL"] == "x"

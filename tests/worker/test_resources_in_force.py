@@ -68,7 +68,8 @@ def test_dev_tells_what_of_the_manifests_has_no_effect_and_what_waits(database, 
         "applied 1 task types, 0 cron tasks, 1 worker pools",
         "cron task nightly waits: no TaskType here and no worker has declared its type sweep yet",
         "worker pool pool: its image shop:1 is not used here, a replica is a process",
-        "task type kept: bound to no pool, so no worker here runs it; a TaskType binds it by its workerPoolRef",
+        "task type kept: bound to no pool: all workers here run it, on a cluster no pool's workers do; a TaskType binds it by"
+        " its workerPoolRef",
     ]
     said.clear()
     watch.look()
@@ -135,7 +136,7 @@ POOLS = """
 from fibflow import App
 app = App()
 
-for name in ("a", "b", "own", "code"):
+for name in ("a", "b", "own", "free", "code"):
     app.add(name, lambda ctx: None)
 """
 BOUND = [
@@ -144,6 +145,7 @@ BOUND = [
     HEAD.format("TaskType", "a", "{workerPoolRef: {name: one}}"),
     HEAD.format("TaskType", "b", "{workerPoolRef: {name: other}}"),
     HEAD.format("TaskType", "own", "{worker: {app: 'pools:app'}}"),
+    HEAD.format("TaskType", "free", "{description: bound to none}"),
 ]
 
 
@@ -156,13 +158,14 @@ def test_dev_has_a_type_run_by_the_workers_of_its_pool_and_by_no_others(tmp_path
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as dev, Client(url) as client:
         try:
             until(lambda: {"one-0", "other-0", "TaskType.own-0"} == {worker.pod_id for worker in client.workers()}, 60)
-            ids = {name: [client.enqueue(name) for _ in range(5)] for name in ("a", "b", "own", "code")}
-            until(lambda: client.tasks(status=Status.COMPLETED).total == 20, 60)
+            ids = {name: [client.enqueue(name) for _ in range(5)] for name in ("a", "b", "own", "free", "code")}
+            until(lambda: client.tasks(status=Status.COMPLETED).total == 25, 60)
         finally:
             dev.terminate()
         ran = {name: {client.attempts(task_id).items[0].pod_id for task_id in ids[name]} for name in ids}
         code_pool = client.type("code").pool
     assert (ran["a"], ran["b"], ran["own"]) == ({"one-0"}, {"other-0"}, {"TaskType.own-0"})
+    assert ran["free"] <= {"one-0", "other-0"}, "what is bound to none is for any pool's workers"
     assert code_pool in ("one", "other") and ran["code"] == {f"{code_pool}-0"}
 
 

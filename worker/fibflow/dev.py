@@ -81,7 +81,7 @@ def _pod(pool: WorkerPoolResource, pod_id: str, folder: Path, url: str, namespac
     command = (sys.executable, "-m", "fibflow_worker", pool.app)
     options = (
         *("--namespace", namespace, "--slots", str(pool.slots), "--pod-id", pod_id),
-        *("--pool", pool.name),
+        *("--pool", pool.name, "--unbound"),
         *("--drain", str(pool.drain), "--exit-with-parent"),
         *(("--type", pool.type) if pool.type is not None else ()),
     )
@@ -166,8 +166,7 @@ def remarks(manifests: Manifests, applied: resources.Applied) -> Iterator[str]:
     for name in applied.deleted:
         yield f"cron task {name}: deleted with its ticks, no file declares it any more; its tasks stay"
     for name, pool_name in applied.unserved:
-        bound = "no pool" if pool_name is None else f"pool {pool_name}"
-        yield f"task type {name}: bound to {bound}, so no worker here runs it; a TaskType binds it by its workerPoolRef"
+        yield f"task type {name}: {_unserved(pool_name)}; a TaskType binds it by its workerPoolRef"
     for name in applied.left:
         yield f"task type {name}: no file declares it any more; what its TaskType said stays in force"
 
@@ -179,6 +178,12 @@ def stamps(path: Path) -> Stamps:
     except (OSError, FibflowError):
         return ()
     return tuple((str(file), stat.st_mtime_ns, stat.st_size) for file, stat in found)
+
+
+def _unserved(pool: str | None) -> str:
+    if pool is None:
+        return "bound to no pool: all workers here run it, on a cluster no pool's workers do"
+    return f"bound to pool {pool}, so no worker here runs it"
 
 
 def _serve(watch: Watch, pods: Pods, pods_of: Callable[[Manifests], dict[str, Pod]]) -> None:

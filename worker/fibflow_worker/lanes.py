@@ -16,6 +16,7 @@ from fibflow.model import SECOND
 from fibflow.store.claim import LOWEST, Claimed, Lane
 from fibflow.store.database import Database
 from fibflow.store.tasktypes import Declaration, declare_types, limits_of
+from fibflow_worker.settings import Settings
 from fibflow_worker.slots import Slots
 
 READ_EVERY = 10.0
@@ -29,8 +30,9 @@ UNSERVED = Handler(Declaration("unserved"), lambda: None, LOOP, None)
 class Lanes:
     """The lanes of one worker."""
 
-    def __init__(self, app: App, database: Database, slots: Slots, pool: str | None = None, only: str | None = None) -> None:
-        self.app, self.database, self.slots, self.pool, self.only = app, database, slots, pool, only
+    def __init__(self, app: App, database: Database, slots: Slots, settings: Settings) -> None:
+        self.app, self.database, self.slots = app, database, slots
+        self.pool, self.unbound, self.only = settings.pool, settings.unbound, settings.type
         self.names: dict[int, str] = {}
         self._announced: set[str] = set()
         self._limits: dict[int, int | None] = {}
@@ -46,7 +48,7 @@ class Lanes:
         if changed:
             await self._declare()
         if changed or time.monotonic() - self._read_at >= READ_EVERY:
-            self._limits = await self.database.run(limits_of, list(self.names), self.pool)
+            self._limits = await self.database.run(limits_of, list(self.names), self.pool, self.unbound)
             self._read_at = time.monotonic()
 
     @property

@@ -55,7 +55,7 @@ class Worker:
         self._slots = Slots(self.settings.slots)
         self.tallies = Tallies(app.handlers)
         self.observed = Observed(self, self._slots)
-        self._lanes = Lanes(app, own, self._slots, self.settings.pool, self.settings.type)
+        self._lanes = Lanes(app, own, self._slots, self.settings)
         self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock())
         self._turns = Turns(own, self._slots, self._lanes, self, self._attempts.start, self.tallies)
         self._tenure = Tenure(own, self.settings, self._attempts, self._turns, self._handlers)

@@ -26,6 +26,8 @@ class Settings:
     """The pod's uid: once the pod is gone, nobody registers under it any more."""
     pool: str | None = None
     """The WorkerPool that it belongs to: it claims the types bound to that, or those bound to none."""
+    unbound: bool = False
+    """True: it claims those bound to none beside those of its pool."""
     type: str | None = None
     """The one task type that it runs; None for all that its application has handlers for."""
     poll_interval: float = 1.0
@@ -65,7 +67,7 @@ class Settings:
             value = getattr(self, name)
             if name != "retention_age" or value not in (None, "usual"):
                 encoding.number(value, name, lowest, highest, whole=whole)
-        for name in ("recover_running_tasks", "own_deadline"):
+        for name in ("unbound", "recover_running_tasks", "own_deadline"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidInput(name, getattr(self, name), "is not true or false")
         if self.heartbeat_interval * 2 > self.lease:

@@ -194,11 +194,13 @@ def _task_type(row: sa.RowMapping) -> TaskType:
 
 
 @read
-def limits_of(session: Session, type_ids: Sequence[int], pool: str | None) -> dict[int, int | None]:
+def limits_of(session: Session, type_ids: Sequence[int], pool: str | None, unbound: bool = False) -> dict[int, int | None]:
     """How many tasks of each type one worker may run at once; None for as many as it has slots.
 
     Types that are not bound to this worker's pool, or to none if it belongs to none, are left out: they are not its own.
+    `unbound`: those that are bound to none are its own, too.
     """
-    bound = sa.and_(task_type.c.id.in_(type_ids), task_type.c.pool.is_not_distinct_from(pool))
-    query = sa.select(task_type.c.id, task_type.c.max_concurrent_tasks).where(bound)
+    bound = task_type.c.pool.is_not_distinct_from(pool)
+    own = sa.or_(bound, task_type.c.pool.is_(None)) if unbound else bound
+    query = sa.select(task_type.c.id, task_type.c.max_concurrent_tasks).where(task_type.c.id.in_(type_ids), own)
     return {row.id: row.max_concurrent_tasks for row in session.connection.execute(query)}
