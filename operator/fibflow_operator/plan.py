@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from fibflow import resource_values, schemas
 from fibflow.errors import InvalidInput, shown
+from fibflow.resources import cron_declaration
 from fibflow.schedule import InvalidSchedule, Schedule
-from fibflow.store.cron import CronDeclaration
 from fibflow.store.synced import DeletionPolicy, Name, PoolRow, TypeRow
 from fibflow.store.synced_crons import CronRow, cron_row
 from fibflow_operator.reasons import Reason, Refusal
@@ -133,19 +133,7 @@ def _type_row(raw: Mapping[str, Any]) -> TypeRow:
 def _cron_row(place: Name, raw: Mapping[str, Any], type_name: str | None) -> CronRow:
     said = resource_values.cron_task(raw)
     Schedule.parse(said.schedule)
-    declaration = CronDeclaration(
-        name=said.name,
-        type=type_name or said.type_ref,
-        schedule=said.schedule,
-        payload=said.payload,
-        tag=said.tag,
-        options=said.options,
-        missed_run_policy=said.missed_run_policy,
-        concurrency_policy=said.concurrency_policy,
-        pause_on_failure=said.pause_on_failure,
-        suspended=said.suspended,
-    )
-    return cron_row(place, declaration)
+    return cron_row(place, cron_declaration(said, type_name or said.type_ref))
 
 
 def _name(raw: Mapping[str, Any]) -> Name:

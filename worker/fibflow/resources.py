@@ -13,6 +13,7 @@ from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fibflow import yaml_text
 from fibflow.errors import InvalidInput, InvalidManifest, NotFound, UnknownTaskType
@@ -31,6 +32,9 @@ from fibflow.store.address import shown
 from fibflow.store.database import Database
 from fibflow.store.installation import installed
 from fibflow.store.tasktypes import Declaration, declare_types, types
+
+if TYPE_CHECKING:
+    from fibflow.store.cron import CronDeclaration
 
 __all__ = [
     "Applied",
@@ -152,11 +156,22 @@ def _delete_crons(database: Database, keep: Set[str]) -> tuple[str, ...]:
 
 def _put_cron(database: Database, manifests: Manifests, resource: CronTaskResource) -> bool:
     """Whether the cron task is stored; not while nothing has declared its task type."""
-    from fibflow.store.cron import CronDeclaration, put_cron
+    from fibflow.store.cron import put_cron
 
-    declaration = CronDeclaration(
+    try:
+        database.call(put_cron, cron_declaration(resource, manifests.type_of(resource)), source="resource")
+    except UnknownTaskType:
+        return False
+    return True
+
+
+def cron_declaration(resource: CronTaskResource, type: str) -> CronDeclaration:
+    """What a CronTask declares, whose task type has this name."""
+    from fibflow.store.cron import CronDeclaration
+
+    return CronDeclaration(
         name=resource.name,
-        type=manifests.type_of(resource),
+        type=type,
         schedule=resource.schedule,
         payload=resource.payload,
         tag=resource.tag,
@@ -166,8 +181,3 @@ def _put_cron(database: Database, manifests: Manifests, resource: CronTaskResour
         pause_on_failure=resource.pause_on_failure,
         suspended=resource.suspended,
     )
-    try:
-        database.call(put_cron, declaration, source="resource")
-    except UnknownTaskType:
-        return False
-    return True
