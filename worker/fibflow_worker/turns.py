@@ -195,7 +195,7 @@ class Turns:
         try:
             with TURN.time():
                 trouble = await self._settle_and_claim(turn)
-            self._learn(turn, told)
+            self._learn(turn, news=self._told != told)
             self._begin(turn)
         except DatabaseError as error:
             trouble = error
@@ -211,19 +211,19 @@ class Turns:
         turn.claimed = await self._settling.others(turn.worker_id, turn.left, place)
         return trouble
 
-    def _learn(self, turn: Turn, told: int) -> None:
-        """A lane that gave less than there was room for has no more, unless more was announced meanwhile."""
-        if not turn.lanes:
+    def _learn(self, turn: Turn, news: bool) -> None:
+        """How far each lane was taken, and which have no more; not with `news` meanwhile, which the claim has not seen."""
+        self._backlog = len(turn.claimed) >= turn.room if turn.lanes else self._backlog
+        if news or not turn.lanes:
             return
-        self._backlog = len(turn.claimed) >= turn.room
-        if not self._backlog and self._told == told:
+        self.lanes.mark(turn.claimed)
+        if not self._backlog:
             got = Counter(task.type_id for task in turn.claimed)
             self.lanes.run_dry(lane.type_id for lane in turn.lanes if got[lane.type_id] < lane.room)
 
     def _begin(self, turn: Turn) -> None:
         """Start what was claimed, unless the worker was lost meanwhile: then others have it."""
         if turn.claimed and self.lease.holds(turn.worker_id):
-            self.lanes.mark(turn.claimed)
             self.start(turn.claimed)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("task_claimed", worker_id=turn.worker_id, tasks=[task.id for task in turn.claimed])
