@@ -16,6 +16,7 @@ from fibflow.resources import cron_declaration
 from fibflow.schedule import InvalidSchedule, Schedule
 from fibflow.store.synced import DeletionPolicy, Name, PoolRow, TypeRow
 from fibflow.store.synced_crons import CronRow, cron_row
+from fibflow_operator.fleet import rule_of
 from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.world import GROUP, VERSION, Key, Kind, Resource
 
@@ -117,7 +118,7 @@ def _breaks_schema(kind: Kind, raw: Mapping[str, Any]) -> Refusal | None:
 
 def _pool_row(raw: Mapping[str, Any]) -> PoolRow:
     said = resource_values.worker_pool(raw)
-    return PoolRow(_name(raw), said.app, said.image, said.slots, said.replicas, said.drain)
+    return PoolRow(_name(raw), said.app, said.image, said.slots, said.replicas, said.drain, rule_of(raw["spec"]))
 
 
 def _type_row(raw: Mapping[str, Any]) -> TypeRow:
@@ -127,7 +128,8 @@ def _type_row(raw: Mapping[str, Any]) -> TypeRow:
             raise InvalidInput(field, text, "is empty; give it a value")
     policy = DeletionPolicy(raw["spec"].get("deletionPolicy", DeletionPolicy.DRAIN))
     plain = (said.type, said.options, said.per_worker, said.description, said.suspended)
-    return TypeRow(_name(raw), *plain, policy, said.pool)
+    own = raw["spec"].get("worker")
+    return TypeRow(_name(raw), *plain, policy, said.pool, None if own is None else rule_of(own))
 
 
 def _cron_row(place: Name, raw: Mapping[str, Any], type_name: str | None) -> CronRow:

@@ -47,7 +47,7 @@ class Settling:
         try:
             following = await rows.reconcile(self.scene, keys)
         except Exception as error:
-            self._not_settled(keys, error)
+            await self._not_settled(keys, error)
             return
         RECONCILED.labels("rows", "done").inc(len(keys))
         for key in keys:
@@ -56,14 +56,16 @@ class Settling:
         self.settled(keys)
         self.reports.add(keys)
 
-    def _not_settled(self, keys: Collection[Key], error: Exception) -> None:
+    async def _not_settled(self, keys: Collection[Key], error: Exception) -> None:
         known = isinstance(error, DatabaseError | LeadLost)
         (log.warning if known else log.exception)("rows_not_settled", keys=len(keys), error=one_line(error))
         RECONCILED.labels("rows", "failed").inc(len(keys))
         failure = f"not stored yet: {one_line(error)[:300]}; it is tried again"
         for key in keys:
             before, resource = self.scene.standings.get(key, Standing(stored=False)), self.scene.world.get(key)
-            self.scene.standings[key] = replace(before, failure=failure, edition=resource.edition if resource else None)
+            rule = await rows.rule_meanwhile(self.scene, key) or before.rule
+            edition = resource.edition if resource else None
+            self.scene.standings[key] = replace(before, failure=failure, edition=edition, rule=rule)
             self.rows.failed(key)
         self.reports.add(key for key in keys if not isinstance(error, LeadLost))
 

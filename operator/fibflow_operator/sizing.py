@@ -62,7 +62,7 @@ class Sizing:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
             self.work.clear()
-            fleets = [fleet for key in self.scene.world.staffed() if (fleet := self._scaled(key)) is not None]
+            fleets = self._fleets()
             self.scaling.keep([fleet.place for fleet in fleets])
             looked = 0.0
             if fleets:
@@ -78,8 +78,7 @@ class Sizing:
 
     def staff(self) -> list[Staff]:
         """What each pool should have and has; one that nothing is decided about yet is left out."""
-        found = filter(None, map(self._scaled, self.scene.world.staffed()))
-        wanted = ((fleet, self._wanted(fleet)) for fleet in found)
+        wanted = ((fleet, self._wanted(fleet)) for fleet in self._fleets())
         return [Staff(*fleet.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
 
     def _wanted(self, fleet: Fleet) -> int | None:
@@ -90,11 +89,10 @@ class Sizing:
         seen = self.scene.yard.deployments.get(fleet.deployment)
         return seen.ready if seen is not None and seen.owner == fleet.uid else 0
 
-    def _scaled(self, key: Key) -> Fleet | None:
-        resource, standing = self.scene.world.get(key), self.scene.standings.get(key)
-        if resource is None or standing is None or standing.refusal is not None:
-            return None
-        return fleet_of(resource)
+    def _fleets(self) -> list[Fleet]:
+        """Those that are scaled, each as the last spec says that was accepted: what a newer one says may be anything."""
+        ruled = ((self.scene.world.get(key), standing.rule) for key, standing in self.scene.standings.items())
+        return [fleet_of(resource, rule) for resource, rule in ruled if resource is not None and rule is not None]
 
     async def _scale(self, fleets: Sequence[Fleet]) -> float:
         """The seconds that the look at the database took."""

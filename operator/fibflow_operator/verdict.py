@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fibflow.errors import shown
+from fibflow.scaling import Rule
 from fibflow.store.figures import TypeFigures
 from fibflow.store.synced_crons import CronFigures
 from fibflow_operator.conditions import Finding, written
@@ -21,12 +22,18 @@ from fibflow_operator.world import Edition
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a sync ended: refused or not, and whether the database holds a row of the resource. `failure`: why it could not
-    be tried; `edition`: of which spec that is said, and of no newer one."""
+    be tried; `edition`: of which spec that is said, and of no newer one; `rule`: how its workers are scaled, by the last
+    spec that was accepted."""
 
     refusal: Refusal | None = None
     stored: bool = True
     failure: str | None = None
     edition: Edition | None = None
+    rule: Rule | None = None
+
+    def in_force(self, edition: Edition) -> bool:
+        """Whether this very spec is stored."""
+        return self.edition == edition and self.stored and self.refusal is None and self.failure is None
 
 
 def ready(standing: Standing) -> Finding:

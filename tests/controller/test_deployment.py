@@ -8,7 +8,7 @@ import pytest
 from controller.ground import Ground
 from fibflow_operator import deployment, names
 from fibflow_operator.deployment import template
-from fibflow_operator.fleet import fleet_of
+from fibflow_operator.fleet import fleet_of, rule_of
 from fibflow_operator.steps import Step, next_step
 from fibflow_operator.world import Key, Kind, seen
 from fibflow_operator.yard import budget as read_budget
@@ -31,7 +31,8 @@ def fleet(**spec):
 
 def fleet_in(kind, name, spec):
     metadata = {"name": name, "namespace": "shop", "uid": "u1", "resourceVersion": "1"}
-    return fleet_of(seen({"kind": kind, "metadata": metadata, "spec": spec}))
+    resource = seen({"kind": kind, "metadata": metadata, "spec": spec})
+    return fleet_of(resource, rule_of(resource.workers or {}))
 
 
 def settle(ground, wanted, most=10):

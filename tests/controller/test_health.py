@@ -9,6 +9,7 @@ import pytest
 
 from controller.shelf import Shelf
 from fibflow.errors import DatabaseUnavailable
+from fibflow.scaling import Rule
 from fibflow_operator import controller
 from fibflow_operator.comparison import Hearing
 from fibflow_operator.controller import Watch
@@ -184,7 +185,7 @@ def test_a_loop_that_hangs_is_told_of(loop, monkeypatch):
         leading = Leading(writer, Shelf("shop"), ["shop"], rounds=Rounds(clock))  # type: ignore[arg-type]
         pool = seen({"kind": "WorkerPool", "metadata": METADATA, "spec": {"app": "a:b", "image": "i:1"}})
         leading.world.see(pool)
-        leading.scene.standings[pool.key] = Standing(edition=pool.edition)
+        leading.scene.standings[pool.key] = Standing(edition=pool.edition, rule=Rule())
         leading.tending.workers.add([pool.key])
         leading.tending.pods.add(["u1"])
         running = asyncio.ensure_future(run(leading))

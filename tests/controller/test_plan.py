@@ -3,6 +3,7 @@
 import pytest
 
 from fibflow.model import Options
+from fibflow.scaling import Policy, Rule
 from fibflow.store.figures import TypeFigures
 from fibflow.store.synced import DeletionPolicy, Name, PoolRow, TypeRow
 from fibflow.store.synced_crons import CronFigures
@@ -21,6 +22,19 @@ def cron(**spec):
     return resource("CronTask", **{"taskTypeRef": {"name": "work"}, "schedule": "0 3 * * *", **spec})
 
 
+ASKED = {
+    "app": "a:b",
+    "slots": 4,
+    "scaling": {
+        "policy": "Backlog",
+        "minReplicas": 2,
+        "maxReplicas": 30,
+        "targetWaitSeconds": 5,
+        "scaleDownDelaySeconds": 6,
+    },
+}
+
+
 def test_a_task_type_becomes_a_row():
     found = plan.type_row(resource("TaskType", "sizes", timeoutSeconds=5, retry={"maxAttempts": 2}), [], ())
     assert found == TypeRow(
@@ -29,7 +43,13 @@ def test_a_task_type_becomes_a_row():
 
 
 def test_a_worker_pool_becomes_a_row():
-    assert plan.pool_row(resource("WorkerPool", app="a:b")) == PoolRow(Name("shop", "it"), "a:b", None, 10, 1, 30)
+    assert plan.pool_row(resource("WorkerPool", app="a:b")) == PoolRow(Name("shop", "it"), "a:b", None, 10, 1, 30, Rule())
+
+
+@pytest.mark.parametrize("kind, said", [("WorkerPool", ASKED), ("TaskType", {"worker": ASKED})])
+def test_a_row_says_how_workers_are_scaled(kind, said):
+    found = plan.pool_row(resource(kind, **said)) if kind == "WorkerPool" else plan.type_row(resource(kind, **said), [], ())
+    assert not isinstance(found, Refusal) and found.rule == Rule(Policy.BACKLOG, 1, 2, 30, 4, 5.0, 6.0)
 
 
 def test_a_cron_task_becomes_a_row():

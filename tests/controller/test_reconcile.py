@@ -18,7 +18,7 @@ from fibflow.store.database import Database, read, write
 from fibflow.store.synced import Name, stored_pools, stored_types
 from fibflow.store.synced_crons import stored_crons
 from fibflow.store.tables import task_type
-from fibflow_operator import comparison, plan
+from fibflow_operator import comparison, plan, yard
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
 from fibflow_operator.observed import OBSERVED
@@ -586,3 +586,96 @@ def test_a_deployment_of_somebody_else_outlives_a_type_without_workers(url):
         assert one.shelf.done == []
 
     played(url, play)
+
+
+class Scaled(Shelf):
+    """Tells when anything was scaled."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self.scaled = asyncio.Event()
+
+    async def scale(self, seen, replicas):
+        done = await super().scale(seen, replicas)
+        self.scaled.set()
+        return done
+
+    def others_scale(self, replicas: int) -> None:
+        """Somebody else scales the one Deployment that there is."""
+        ((place, raw),) = self.deployments.items()
+        self._put(self.deployments, place, {"metadata": {}, "spec": {**raw["spec"], "replicas": replicas}})
+        self.done.clear()
+        self.scaled.clear()
+
+
+SPOILT = {
+    "not a number": {"app": "a:b", "image": "i:1", "replicas": "many"},
+    "no policy that there is": {"app": "a:b", "image": "i:1", "scaling": {"policy": ["Most"]}},
+    "no object": {"app": "a:b", "image": "i:1", "scaling": 7},
+    "beyond a bound": {"app": "a:b", "image": "i:1", "replicas": 10**30},
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+@pytest.mark.parametrize("kind", [Kind.WORKER_POOL, Kind.TASK_TYPE])
+def test_workers_are_scaled_as_the_last_spec_says_that_was_accepted_also_by_the_next_leader(url, kind, spoilt):
+    async def says(one, workers):
+        one.shelf.put(kind, "one", workers if kind is Kind.WORKER_POOL else {"worker": workers})
+        one.leading.see(*one.shelf.events[-1])
+
+    async def scales_to_three(one):
+        one.shelf.others_scale(8)
+        see_the_ground(one)
+        scaling = asyncio.ensure_future(one.leading.sizing.run())
+        one.leading.sizing.work.set()
+        waiting = asyncio.ensure_future(one.shelf.scaled.wait())
+        await asyncio.wait([waiting, scaling], timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert one.shelf.done == ["scale 3"] and not scaling.done()
+        scaling.cancel()
+
+    async def play():
+        async with stage(url, Scaled(f"space-{next(numbers)}")) as one:
+            see_the_ground(one)
+            await says(one, {"app": "a:b", "image": "i:1", "replicas": 3})
+            await one.settle()
+            await one.tend()
+            await says(one, spoilt)
+            await scales_to_three(one)  # nobody has judged the newest spec yet
+            await one.settle()
+            assert condition(one, kind, "one", "Synced") == ("False", "LastGoodInForce")
+            await scales_to_three(one)
+            await one.begin()
+            await one.compare()
+            await scales_to_three(one)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+def test_while_the_database_is_away_replicas_are_obeyed_unless_their_spec_is_refused(url, monkeypatch, spoilt):
+    async def away(verb, *arguments):
+        raise DatabaseUnavailable("the database is not available")
+
+    async def says(one, spec):
+        one.shelf.put(Kind.WORKER_POOL, "one", spec)
+        one.leading.see(*one.shelf.events[-1])
+        await one.leading.settling.settle(one.leading.rows.take(10))
+        return [each.wanted for each in one.leading.sizing.staff()]
+
+    async def play(one):
+        monkeypatch.setattr(one.database, "run", away)
+        assert await says(one, {"app": "a:b", "image": "i:1", "replicas": 3}) == [3]
+        one.now += 100
+        assert await says(one, spoilt) == [3]
+        one.now += 100
+        assert await says(one, {"app": "a:b", "image": "i:1", "replicas": 4}) == [4]
+
+    played(url, play)
+
+
+def see_the_ground(one):
+    """What there is of Deployments, budgets and pods is known."""
+    scene, place = one.leading.scene, one.shelf.namespace
+    scene.yard.deployments.see_all(place, 10**6, [yard.deployment(raw) for raw in one.shelf.deployments.values()])
+    scene.yard.budgets.see_all(place, 10**6, [yard.budget(raw) for raw in one.shelf.budgets.values()])
+    one.leading.tending.see_pods(place, 0, [], 0.0)

@@ -15,7 +15,7 @@ from fibflow.store.draining import mark_idle, marked, pools_marked
 from fibflow.store.leases import Origin
 from fibflow.store.tasktypes import Declaration, declare_types
 from fibflow_operator import deployment
-from fibflow_operator.fleet import fleet_of
+from fibflow_operator.fleet import fleet_of, rule_of
 from fibflow_operator.kube.api import ApiFailure, ApiRefused, ApiUnavailable
 from fibflow_operator.pods import pod
 from fibflow_operator.reconcile.scaling import Scaling, Sight, scale
@@ -41,7 +41,8 @@ class Stage:
 
     def ask_for(self, **spec: Any) -> None:
         """What the pool asks for, from now on."""
-        self.fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": METADATA, "spec": {**SPEC, **spec}}))
+        whole = {**SPEC, **spec}
+        self.fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": METADATA, "spec": whole}), rule_of(whole))
 
     async def _confirm(self) -> bool:
         return True

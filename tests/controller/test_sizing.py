@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from controller.shelf import Shelf
+from fibflow.scaling import Rule
 from fibflow_operator import sizing
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.sizing import SCALE_AT_MOST, SHARE, Sizing
@@ -34,7 +35,7 @@ def test_the_next_look_waits_for_what_the_last_look_cost_and_not_for_what_the_sc
         pool = seen({"kind": "WorkerPool", "metadata": METADATA, "spec": {"app": "a:b", "image": "i:1"}})
         scene = Scene(World(), writer=None)  # type: ignore[arg-type]
         scene.world.see(pool)
-        scene.standings[pool.key] = Standing(edition=pool.edition)
+        scene.standings[pool.key] = Standing(edition=pool.edition, rule=Rule())
         one = Sizing(scene, Shelf("shop"), changed=lambda keys: None)
         one.work.set()
         with pytest.raises(asyncio.CancelledError):

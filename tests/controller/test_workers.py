@@ -13,7 +13,7 @@ from fibflow.store.database import Database
 from fibflow.store.synced import Name
 from fibflow_operator import deployment
 from fibflow_operator.conditions import Finding
-from fibflow_operator.fleet import fleet_of
+from fibflow_operator.fleet import fleet_of, rule_of
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.reasons import Reason, Type
 from fibflow_operator.reconcile.staffed import with_workers
@@ -37,7 +37,7 @@ class Stage:
     def __init__(self, *named: str) -> None:
         self.ground = Ground()
         self.pool = seen({**POOL, "spec": {"app": "a:b", "image": "i:1"}})
-        fleet = fleet_of(self.pool)
+        fleet = fleet_of(self.pool, rule_of(self.pool.spec))
         for place in named:
             body = {"deployments": deployment.seed(fleet), "budgets": deployment.applied_budget(fleet)}[place]
             metadata = {"resourceVersion": "3", "generation": 1, "uid": "x", **body["metadata"], "ownerReferences": []}
@@ -45,7 +45,7 @@ class Stage:
         writer = Writer(Database("sqlite://"), "test/fibflow", "me", 0, confirm=self._confirm)
         self.scene = Scene(World(), writer)
         self.scene.world.see(self.pool)
-        self.scene.standings[KEY] = Standing(edition=self.pool.edition)
+        self.scene.standings[KEY] = Standing(edition=self.pool.edition, rule=rule_of(self.pool.spec))
         self.tending = Tending(self.scene, self.ground, changed=lambda keys: None)
 
     async def _confirm(self) -> bool:
@@ -57,7 +57,7 @@ class Stage:
         metadata = {**POOL["metadata"], "resourceVersion": str(version), "generation": version}
         self.pool = seen({**POOL, "metadata": metadata, "spec": {"app": "a:b", **spec}})
         self.scene.world.see(self.pool)
-        self.scene.standings[KEY] = Standing(edition=self.pool.edition)
+        self.scene.standings[KEY] = Standing(edition=self.pool.edition, rule=rule_of(self.pool.spec))
         self.tending.settled([KEY])
 
     def ready(self) -> tuple[bool, str]:

@@ -17,7 +17,7 @@ from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
 from fibflow.store.synced import Name
 from fibflow_operator.deployment import applied_form, seed
-from fibflow_operator.fleet import fleet_of
+from fibflow_operator.fleet import fleet_of, rule_of
 from fibflow_operator.kube import workloads
 from fibflow_operator.kube.api import Api
 from fibflow_operator.world import seen
@@ -132,7 +132,8 @@ def test_nothing_goes_while_a_rollout_is_in_progress_and_what_is_idle_goes_after
 def test_a_scale_that_was_decided_on_an_older_deployment_or_another_is_refused(plane):
     api = Api(str(plane.kubeconfig))
     head = {"name": "pool", "namespace": plane.namespace, "uid": "u1", "resourceVersion": "1"}
-    fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": head, "spec": {"app": "a:b", "image": "localhost/none:1"}}))
+    spec = {"app": "a:b", "image": "localhost/none:1"}
+    fleet = fleet_of(seen({"kind": "WorkerPool", "metadata": head, "spec": spec}), rule_of(spec))
     made = workloads.create(api, fleet.deployment, _orphan(seed(fleet)))
     applied = workloads.apply(api, fleet.deployment, _orphan(applied_form(fleet)))
     assert not workloads.scale(api, made, 1)

@@ -13,7 +13,8 @@ from typing import Any
 
 from fibflow.errors import DatabaseError, DatabaseUnavailable, InvalidInput, LeadLost, OutcomeUnknown, SchemaMismatch, one_line
 from fibflow.logs import logger
-from fibflow.store.synced import Name
+from fibflow.scaling import Rule
+from fibflow.store.synced import Name, PoolRow, TypeRow
 from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.reconcile.crontask import CronTasks
 from fibflow_operator.reconcile.subject import Decide, Scene, Subject
@@ -52,13 +53,27 @@ async def _reconcile(scene: Scene, subject: Subject[Any], keys: Sequence[Key]) -
     decided = [(resource, _one(resource, decide)) for resource in resources]
     refused = {resource.key: found for resource, found in decided if isinstance(found, Refusal)}
     wanted = [(resource, row) for resource, row in decided if not isinstance(row, Refusal)]
+    rows = {resource.key: row for resource, row in wanted}
     changed = [(resource, row) for resource, row in wanted if stored.get(resource.key.place) != row]
     refused |= await _sync(scene, subject, changed)
     for resource in resources:
         refusal = refused.get(resource.key)
         is_stored = refusal is None or resource.key.place in stored
-        scene.standings[resource.key] = Standing(refusal, is_stored, edition=resource.edition)
+        row = stored.get(resource.key.place) if refusal is not None else rows[resource.key]
+        scene.standings[resource.key] = Standing(refusal, is_stored, edition=resource.edition, rule=_rule(row))
     return following | _affected(scene, [resource for resource, _ in changed if resource.key not in refused])
+
+
+def _rule(row: Any) -> Rule | None:
+    return row.rule if isinstance(row, PoolRow | TypeRow) else None
+
+
+async def rule_meanwhile(scene: Scene, key: Key) -> Rule | None:
+    """How workers are scaled while the database does not answer: as a spec asks that only it could refuse; None for no such."""
+    resource = scene.world.get(key)
+    if resource is None or resource.workers is None:
+        return None
+    return _rule(_one(resource, await SUBJECTS[key.kind].gather(scene, [resource])))
 
 
 def _one(resource: Resource, decide: Decide[Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fibflow.logs import logger
 from fibflow.metrics import counter
-from fibflow.scaling import Decision, History, Policy, Rule, Signal, decide
+from fibflow.scaling import Decision, History, Policy, Signal, decide
 from fibflow.store.demand import Demand
 from fibflow.store.synced import Name
 from fibflow_operator.fleet import Fleet
@@ -69,26 +69,12 @@ class Scaling:
             del self.histories[place]
 
 
-def rule_of(fleet: Fleet) -> Rule:
-    """How a fleet is scaled."""
-    said: Mapping[str, Any] = fleet.spec.get("scaling", {})
-    return Rule(
-        policy=Policy(said.get("policy", Policy.FIXED)),
-        replicas=int(fleet.spec.get("replicas", 1)),
-        least=int(said.get("minReplicas", 0)),
-        most=int(said.get("maxReplicas", 10)),
-        slots=fleet.slots,
-        target_wait=float(said.get("targetWaitSeconds", 10)),
-        scale_down_delay=float(said.get("scaleDownDelaySeconds", 60)),
-    )
-
-
 async def scale(scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, sight: Sight | None) -> bool:
     """Bring one fleet to what is decided now; whether the decision is another. Raises ApiFailure, DatabaseError, LeadLost.
 
     `sight` is None where the database cannot be read.
     """
-    rule, seen = rule_of(fleet), scene.yard.deployments.get(fleet.deployment)
+    rule, seen = fleet.rule, scene.yard.deployments.get(fleet.deployment)
     if seen is None or seen.owner != fleet.uid or seen.digest is None:
         return False
     demand = None if sight is None else sight.demands.get(fleet.place, NOTHING)

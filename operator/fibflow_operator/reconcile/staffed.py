@@ -11,7 +11,7 @@ from fibflow.store.pools import PoolFigures
 from fibflow_operator import staffing
 from fibflow_operator.conditions import Finding
 from fibflow_operator.deployment import digest_of, template
-from fibflow_operator.fleet import Fleet, fleet_of
+from fibflow_operator.fleet import Fleet
 from fibflow_operator.reasons import Type
 from fibflow_operator.reconcile.subject import Report, Scene
 from fibflow_operator.world import Resource
@@ -26,7 +26,7 @@ def with_workers(scene: Scene, resource: Resource, report: Report) -> Report:
         return report
     if not (scene.yard.knows(resource.key.namespace) and scene.yard.knows_pods(resource.key.namespace)):
         return _too_early(resource, report)
-    return _told(scene, fleet_of(resource), report)
+    return _told(scene, scene.fleet(resource), report)
 
 
 def _too_early(resource: Resource, report: Report) -> Report:

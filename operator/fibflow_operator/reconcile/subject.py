@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from fibflow.scaling import Rule
 from fibflow.store.database import Database
 from fibflow.store.figures import TypeFigures
 from fibflow.store.pools import PoolFigures
 from fibflow.store.synced import Name
 from fibflow_operator.conditions import Finding
+from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.reasons import Refusal
 from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Resource, World
@@ -42,6 +44,11 @@ class Scene:
     @property
     def database(self) -> Database:
         return self.writer.database
+
+    def fleet(self, resource: Resource) -> Fleet:
+        """The workers of a resource, scaled as the last spec says that was accepted."""
+        standing = self.standings.get(resource.key)
+        return fleet_of(resource, (standing and standing.rule) or Rule())
 
 
 Decide = Callable[[Resource], "R | Refusal"]

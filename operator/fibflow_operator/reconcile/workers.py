@@ -14,13 +14,12 @@ from fibflow.errors import one_line
 from fibflow.logs import logger
 from fibflow.store.synced import Name
 from fibflow_operator import deployment
-from fibflow_operator.fleet import Fleet, fleet_of
+from fibflow_operator.fleet import Fleet
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.names import deployment_of
 from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.steps import Step, next_step, taken
-from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Resource
 from fibflow_operator.yard import Budget, Deployment
 
@@ -64,7 +63,7 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
         _forget(scene, key)
     if resource is None or not _in_force(scene, resource) or not scene.yard.knows(key.namespace):
         return True  # the last good Deployment stays as it is
-    fleet = fleet_of(resource)
+    fleet = scene.fleet(resource)
     if resource.workers is not None and not fleet.spec.get("image"):
         scene.refused[key] = Refusal(Reason.NO_IMAGE, f"{fleet.path}.image: is missing; a cluster starts workers from an image")
         return True
@@ -80,7 +79,7 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
 def _in_force(scene: Scene, resource: Resource) -> bool:
     """Whether this very spec is stored: one that was not looked at yet may be refused. Who settles it brings it here again."""
     standing = scene.standings.get(resource.key)
-    return standing is not None and standing == Standing(edition=resource.edition)
+    return standing is not None and standing.in_force(resource.edition)
 
 
 async def _remove(scene: Scene, hands: Hands, resource: Resource) -> bool:

@@ -18,6 +18,8 @@ import sqlalchemy as sa
 
 from fibflow import encoding
 from fibflow.model import OWN_POOL, Options
+from fibflow.scaling import Rule
+from fibflow.store import rules
 from fibflow.store.clock import micros, seconds
 from fibflow.store.control import cancel
 from fibflow.store.database import Session, read, write
@@ -45,7 +47,7 @@ class DeletionPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
-    """What a TaskType says. `name` is what code uses."""
+    """What a TaskType says. `name` is what code uses; `rule` is that of its own workers."""
 
     resource: Name
     name: str
@@ -55,6 +57,7 @@ class TypeRow:
     suspended: bool
     deletion_policy: DeletionPolicy
     pool: str | None = None
+    rule: Rule | None = None
 
     @property
     def declaration(self) -> Declaration:
@@ -72,6 +75,7 @@ class PoolRow:
     slots: int
     replicas: int
     drain: int
+    rule: Rule | None = None
 
 
 # ── task types ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,6 +102,7 @@ def _type_row(row: sa.RowMapping) -> TypeRow:
         suspended=row["suspended"],
         deletion_policy=DeletionPolicy(row["deletion_policy"]),
         pool=row["pool"],
+        rule=rules.read(row["scaling"]),
     )
 
 
@@ -125,7 +130,7 @@ def _sync_type(session: Session, row: TypeRow) -> None:
     session.connection.execute(insert_or_nothing(session, task_type), [fresh])
     named = sa.and_(task_type.c.namespace == namespace, task_type.c.name == row.name)
     stored = dict(session.connection.execute(sa.select(task_type).where(named).with_for_update()).mappings().one())
-    more = {"resource": resource, "deletion_policy": str(row.deletion_policy)}
+    more = {"resource": resource, "deletion_policy": str(row.deletion_policy), "scaling": rules.written(row.rule)}
     update_type(session, stored, row.declaration, "resource", more)
 
 
@@ -200,7 +205,8 @@ def stored_pools(session: Session, names: Collection[Name] | None = None) -> dic
 
 def _pool_row(row: sa.RowMapping) -> PoolRow:
     plain = {name: row[name] for name in ("app", "image", "slots", "replicas")}
-    return PoolRow(resource=Name(row["namespace"], row["name"]), drain=int(seconds(row["drain"]) or 0), **plain)
+    drain, rule = int(seconds(row["drain"]) or 0), rules.read(row["scaling"])
+    return PoolRow(resource=Name(row["namespace"], row["name"]), drain=drain, rule=rule, **plain)
 
 
 @write
@@ -209,7 +215,8 @@ def sync_pools(session: Session, lead: Lead, rows: Sequence[PoolRow]) -> None:
     check_lead(session, lead)
     for row in sorted(rows, key=lambda row: row.resource):
         key = {"namespace": row.resource.namespace, "name": row.resource.name}
-        said = {name: getattr(row, name) for name in ("app", "image", "slots", "replicas")} | {"drain": micros(row.drain)}
+        said = {name: getattr(row, name) for name in ("app", "image", "slots", "replicas")}
+        said |= {"drain": micros(row.drain), "scaling": rules.written(row.rule)}
         added = insert_or_nothing(session, worker_pool).values(key | said).returning(worker_pool.c.name)
         if session.connection.execute(added).first() is None:
             session.connection.execute(_changed(key, said))

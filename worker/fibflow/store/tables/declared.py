@@ -25,6 +25,7 @@ task_type = sa.Table(
     sa.Column("deletion_policy", Name),
     sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pool", Name),
+    sa.Column("scaling", sa.Text),
     sa.UniqueConstraint("namespace", "name", name="task_type_by_name"),
     sa.UniqueConstraint("namespace", "resource", name="task_type_by_resource"),
     sa.CheckConstraint(one_of("source", "code", "resource"), name="source"),
@@ -101,5 +102,6 @@ worker_pool = sa.Table(
     sa.Column("slots", sa.Integer, nullable=False),
     sa.Column("replicas", sa.Integer, nullable=False),
     sa.Column("drain", Instant, nullable=False),
+    sa.Column("scaling", sa.Text),
     sa.CheckConstraint("slots > 0 AND replicas >= 0 AND drain >= 0", name="sizes"),
 )
