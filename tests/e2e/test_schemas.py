@@ -2,6 +2,8 @@
 
 import copy
 import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,20 +12,27 @@ import yaml
 from e2e.planes import DEFINITIONS, FULL
 from fibflow import schemas
 from fibflow_operator.yard import contains
+from unit import bounds
+from unit.bounds import Case
 from unit.test_resources import ACCEPTED, REFUSED
 from unit.test_resources import resource as minimal
 
 
-def dry(plane, kind: str, body: dict[str, Any], expected: int = 201) -> str:
+def ask(plane, kind: str, body: dict[str, Any]) -> tuple[int, str]:
     """Ask whether it would be created; what the API server answers."""
     path = f"/apis/fibflow.dev/v1alpha1/namespaces/{plane.namespace}/{kind.lower()}s"
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     query = [("dryRun", "All"), ("fieldValidation", "Strict")]
     request = plane.cluster.api.param_serialize("POST", path, query_params=query, header_params=headers, body=body)
     answer = plane.cluster.api.call_api(*request)
-    text = answer.read().decode()
-    assert answer.status == expected, text
-    return str(text)
+    return answer.status, answer.read().decode()
+
+
+def dry(plane, kind: str, body: dict[str, Any], expected: int = 201) -> str:
+    """The same, of which the status is known; what is answered."""
+    status, text = ask(plane, kind, body)
+    assert status == expected, text
+    return text
 
 
 def by_schema(kind, field, value) -> bool:
@@ -52,6 +61,27 @@ CEL_REFUSES: list[tuple[str, str, Any]] = [
     ("WorkerPool", "labels", {"app.kubernetes.io/name": "other"}),
     ("WorkerPool", "annotations", {"fibflow.dev/note": "x"}),
 ]
+
+
+def tried(cases: Iterable[Case]) -> list[Case]:
+    """All that are about fields of our own, and of the others some; in the full run all."""
+    found = list(cases)
+    others = [case for case in found if not case.is_own]
+    return [case for case in found if case.is_own] + (others if FULL else others[::9])
+
+
+def test_every_bound_of_every_field_takes_what_is_at_it_and_nothing_beyond(plane):
+    def accepted(case: Case) -> bool:
+        return ask(plane, case.kind, case.body)[0] == 201
+
+    def refused(case: Case) -> bool:
+        status, said = ask(plane, case.kind, case.body)
+        return status == 422 and f"{case.place}: " in said
+
+    with ThreadPoolExecutor(8) as several:
+        for is_right, cases in ((accepted, tried(bounds.accepted())), (refused, tried(bounds.refused()))):
+            answers = several.map(is_right, cases)
+            assert [case for case, right in zip(cases, answers, strict=True) if not right] == []
 
 
 @pytest.mark.parametrize(("kind", "field", "value"), SCHEMA_REFUSES + CEL_REFUSES)
