@@ -154,6 +154,12 @@ class Plane:
         """Create without kubectl, which would pay more attention to the text than we want."""
         self.cluster.api.call_api(*self._request("POST", f"{kind.lower()}s", resource)).read()
 
+    def change(self, kind: str, name: str, **spec: Any) -> None:
+        """Change some of a spec, and return as soon as the API server has answered, which kubectl does later."""
+        request = self._request("PATCH", f"{kind.lower()}s/{name}", {"spec": spec}, "application/merge-patch+json")
+        answer = self.cluster.api.call_api(*request)
+        assert answer.status == 200, answer.read()
+
     def delete(self, kind: str, name: str) -> None:
         self.cluster.kubectl("delete", "--namespace", self.namespace, kind.lower(), name, "--wait=false")
 
@@ -162,9 +168,9 @@ class Plane:
         found: dict[str, Any] = json.loads(answer.read())
         return found
 
-    def _request(self, method: str, path: str, body: Any = None) -> Any:
+    def _request(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
         place = f"/apis/fibflow.dev/v1alpha1/namespaces/{self.namespace}/{path}"
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": "application/json", "Content-Type": content}
         return self.cluster.api.param_serialize(method, place, header_params=headers, body=body)
 
     def condition(self, kind: str, name: str, type_: str = "Ready") -> dict[str, Any]:
