@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
@@ -22,6 +23,7 @@ from fibflow.store.synced import Name
 from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.health import Rounds
 from fibflow_operator.kube.api import ApiFailure
+from fibflow_operator.lanes import Lanes
 from fibflow_operator.observed import OBSERVED, Staff
 from fibflow_operator.reconcile.letting_go import Scales
 from fibflow_operator.reconcile.scaling import Scaling, Sight, scale
@@ -34,6 +36,8 @@ SCALE_EVERY, SCALE_AT_MOST = 1.0, 0.1
 """Seconds between two decisions while nothing is heard, and at the least."""
 PACED_EVERY = 5.0
 """Seconds for which it is known what comes in and how long it takes."""
+AT_ONCE = 8
+"""Fleets that are scaled side by side; about each of them one thing is done at a time."""
 SHARE = 4
 """Times as long as a look at the database took nobody looks again; what the API server takes its time for costs it nothing."""
 
@@ -50,6 +54,11 @@ class Sizing:
     scaling: Scaling = field(default_factory=Scaling)
     paces: Mapping[int, Pace] = field(default_factory=dict)
     paced_at: float = -math.inf
+    sight: Sight | None = None
+    lanes: Lanes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lanes = Lanes(AT_ONCE, self.work.set)
 
     def told(self, seen: Deployment | None) -> None:
         """This Deployment was seen; None: workers were tended."""
@@ -58,18 +67,30 @@ class Sizing:
 
     async def run(self) -> None:
         """Scale, every second and whenever there is a reason to look, until cancelled."""
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
-            self.work.clear()
-            fleets = self._fleets()
-            self.scaling.keep([fleet.place for fleet in fleets])
-            looked = 0.0
-            if fleets:
-                with self.rounds.at("scaling"):
-                    looked = await self._scale(fleets)
-            OBSERVED.pools = self.staff()
-            await asyncio.sleep(max(SCALE_AT_MOST, SHARE * looked))
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
+                self.work.clear()
+                looked = await self._round(self._fleets())
+                OBSERVED.pools = self.staff()
+                await asyncio.sleep(max(SCALE_AT_MOST, SHARE * looked))
+        finally:
+            self.lanes.cancel()
+
+    async def _round(self, fleets: Sequence[Fleet]) -> float:
+        """Look, and begin to scale; the seconds that the look took. What is slow about one fleet holds no other up."""
+        self.scaling.keep([fleet.place for fleet in fleets])
+        if not fleets:
+            return 0.0
+        begin = time.monotonic()
+        with self.rounds.at("scaling"):
+            self.sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
+        looked = time.monotonic() - begin
+        for fleet in fleets:
+            self.lanes.begin(fleet.place, partial(self._scale, fleet))
+        await self.lanes.pause(SCALE_AT_MOST)
+        return looked
 
     def heard(self, told: str) -> None:
         """There is new work of some type, or may be."""
@@ -94,19 +115,14 @@ class Sizing:
         ruled = ((self.scene.world.get(key), standing.rule) for key, standing in self.scene.standings.items())
         return [fleet_of(resource, rule) for resource, rule in ruled if resource is not None and rule is not None]
 
-    async def _scale(self, fleets: Sequence[Fleet]) -> float:
-        """The seconds that the look at the database took."""
-        begin = time.monotonic()
-        sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
-        looked = time.monotonic() - begin
-        for fleet in fleets:
-            try:
-                if await scale(self.scene, self.hands, self.scaling, fleet, sight):
+    async def _scale(self, fleet: Fleet) -> None:
+        try:
+            with self.rounds.at(f"scaling {fleet.place.namespace}/{fleet.pool}"):
+                if await scale(self.scene, self.hands, self.scaling, fleet, self.sight):
                     self.changed([fleet.key])
-            except Exception as error:
-                known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
-                (log.warning if known else log.exception)("not_scaled", name=fleet.key.name, error=one_line(error))
-        return looked
+        except Exception as error:
+            known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
+            (log.warning if known else log.exception)("not_scaled", name=fleet.key.name, error=one_line(error))
 
     async def _sight(self, namespaces: Sequence[str]) -> Sight | None:
         """What is asked for in these namespaces, and who is marked; None if that cannot be known now."""

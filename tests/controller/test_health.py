@@ -167,7 +167,7 @@ class Ignoring:
 LOOPS = {
     "workers": (Tending, "_tend", lambda leading: leading.tending.tend_workers()),
     "pods": (Tending, "_attend_one", lambda leading: leading.tending.tend_pods()),
-    "scaling": (Sizing, "_scale", lambda leading: leading.sizing.run()),
+    "scaling": (Sizing, "_sight", lambda leading: leading.sizing.run()),
 }
 
 

@@ -47,3 +47,96 @@ def test_the_next_look_waits_for_what_the_last_look_cost_and_not_for_what_the_sc
     monkeypatch.setattr("fibflow_operator.sizing.asyncio.sleep", sleep)
     asyncio.run(scene())
     assert paused == [pause]
+
+
+class Calls:
+    """Scaling that takes as long as a test wants for one pool, and no time for the others."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.heard, self.released = asyncio.Event(), asyncio.Event()
+
+    async def scale(self, scene, hands, scaling, fleet, sight) -> bool:
+        self.begun.append(fleet.pool)
+        self.heard.set()
+        if fleet.pool == "slow":
+            await self.released.wait()
+        return False
+
+    async def count(self, pool: str, number: int) -> None:
+        """Return once a pool's scaling has begun so many times."""
+        async with asyncio.timeout(10):
+            while self.begun.count(pool) < number:
+                self.heard.clear()
+                await self.heard.wait()
+
+
+def pools(*names: str) -> Sizing:
+    """A leader of these pools, who looks only for a reason."""
+    scene = Scene(World(), writer=None)  # type: ignore[arg-type]
+    for version, name in enumerate(names, start=1):
+        metadata = {**METADATA, "name": name, "resourceVersion": str(version)}
+        pool = seen({"kind": "WorkerPool", "metadata": metadata, "spec": {"app": "a:b", "image": "i:1"}})
+        scene.world.see(pool)
+        scene.standings[pool.key] = Standing(edition=pool.edition, rule=Rule())
+    return Sizing(scene, Shelf("shop"), changed=lambda keys: None)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    made = Calls()
+
+    async def sight(self, namespaces):
+        return None
+
+    monkeypatch.setattr(Sizing, "_sight", sight)
+    monkeypatch.setattr(sizing, "scale", made.scale)
+    monkeypatch.setattr(sizing, "SCALE_EVERY", 3600)
+    return made
+
+
+def test_a_call_that_takes_its_time_delays_no_other_pool_and_is_the_only_one_about_its_own(calls):
+    async def course():
+        one = pools("slow", "quick")
+        running = asyncio.ensure_future(one.run())
+        for number in range(1, 4):
+            one.work.set()
+            await calls.count("quick", number)
+        assert calls.begun.count("slow") == 1
+        calls.released.set()
+        await calls.count("slow", 2)  # what was left out meanwhile, though there is no other reason to look
+        running.cancel()
+
+    asyncio.run(course())
+
+
+def test_so_many_calls_at_once_and_no_more(calls, monkeypatch):
+    monkeypatch.setattr(sizing, "AT_ONCE", 1)
+
+    async def course():
+        one = pools("slow", "quick")
+        running = asyncio.ensure_future(one.run())
+        one.work.set()
+        await calls.count("slow", 1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert calls.begun == ["slow"]
+        calls.released.set()
+        await calls.count("quick", 1)
+        running.cancel()
+
+    asyncio.run(course())
+
+
+def test_what_is_under_way_ends_with_the_lead(calls):
+    async def course():
+        one = pools("slow")
+        running = asyncio.ensure_future(one.run())
+        one.work.set()
+        await calls.count("slow", 1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await asyncio.wait_for(one.lanes.pause(3600), 10)
+
+    asyncio.run(course())

@@ -1,0 +1,52 @@
+"""Lanes: acts on one thing are done one after the other, acts on several things side by side, so many at once at most.
+
+An act that is begun while one on the same thing lasts is left out: when that one ends, `again` is called, for whoever
+decides to look anew. It knows nothing of what is done; an act sees to its own failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Lanes:
+    """Of one event loop. `most`: how many acts are done at once."""
+
+    most: int
+    again: Callable[[], None]
+    _room: asyncio.Semaphore = field(init=False)
+    _lasting: dict[Hashable, asyncio.Task[None]] = field(default_factory=dict)
+    _left_out: set[Hashable] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._room = asyncio.Semaphore(self.most)
+
+    def begin(self, key: Hashable, act: Callable[[], Awaitable[None]]) -> None:
+        """Act on this thing, unless an act on it lasts."""
+        if key in self._lasting:
+            self._left_out.add(key)
+        else:
+            self._lasting[key] = asyncio.create_task(self._do(key, act))
+
+    async def pause(self, seconds: float) -> None:
+        """Return once nothing lasts any more, or after so many seconds."""
+        if self._lasting:
+            await asyncio.wait(self._lasting.values(), timeout=seconds)
+
+    def cancel(self) -> None:
+        """End what lasts."""
+        for task in self._lasting.values():
+            task.cancel()
+
+    async def _do(self, key: Hashable, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with self._room:
+                await act()
+        finally:
+            del self._lasting[key]
+            if key in self._left_out:
+                self._left_out.discard(key)
+                self.again()
