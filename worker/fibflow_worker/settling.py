@@ -133,15 +133,15 @@ class Settling:
         for refusal in stale:
             log.info(EventType.STALE_WRITE_REJECTED, reason=str(refusal))
         lost = {(refusal.task_id, refusal.fence) for refusal in stale}
-        settled = [result for result in batch if result.ending.key not in lost] if lost else batch
-        self.tallies.completed([(each.attempt.context.name, each.seconds) for each in settled if _completed(each)])
-        for result in settled:
-            if not _completed(result):
-                self._count(result)
         everything = log.isEnabledFor(logging.DEBUG)
+        completed = []
         for result in batch:
-            if everything or not _completed(result):
+            done = result.ending.outcome is Outcome.COMPLETED
+            if not (lost and result.ending.key in lost):
+                completed.append((result.attempt.context.name, result.seconds)) if done else self._count(result)
+            if everything or not done:
                 _tell_of(result)
+        self.tallies.completed(completed)
 
     def _count(self, result: Result) -> None:
         ending = result.ending
@@ -153,10 +153,6 @@ class Settling:
             again=failed and ending.next.status is Status.PENDING,
             for_good=ending.next.status is Status.PERMANENTLY_FAILED,
         )
-
-
-def _completed(result: Result) -> bool:
-    return result.ending.outcome is Outcome.COMPLETED
 
 
 FAILED = frozenset({Outcome.FAILED, Outcome.TIMEOUT})
