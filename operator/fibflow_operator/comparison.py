@@ -17,6 +17,7 @@ from typing import Protocol
 from fibflow.logs import logger
 from fibflow.store.database import Database
 from fibflow.store.figures import Counts, TypeFigures, counts, of_resources, queues, rest
+from fibflow.store.installation import Lead
 from fibflow.store.pools import PoolFigures, pool_figures
 from fibflow.store.synced import Name, stored_pools, tasks_to_cancel
 from fibflow.store.synced_crons import CronState, cron_states
@@ -84,13 +85,14 @@ class Glance:
     pools: Mapping[Name, PoolFigures] = field(default_factory=dict)
     counted: Counts = field(default_factory=Counts)
     count_again_at: float = -math.inf
+    counted_under: Lead | None = None
     clock: Callable[[], float] = time.monotonic
 
     async def look(self, scene: Scene) -> Looked:
         """Compare it with the world, and with what it was. Raises DatabaseError."""
         database: Database = scene.database
         crons = await database.run(cron_states)
-        seen = await database.run(queues, await self._counts(database))
+        seen = await database.run(queues, await self._counts(scene))
         types = of_resources(seen)
         pools = await database.run(stored_pools)
         occupied = await database.run(pool_figures)
@@ -106,11 +108,11 @@ class Glance:
         OBSERVED.see(seen, await database.run(rest))
         return found
 
-    async def _counts(self, database: Database) -> Counts:
-        """As of now, or of lately where there is much to count."""
-        begin = self.clock()
-        if begin >= self.count_again_at:
-            self.counted = await database.run(counts)
+    async def _counts(self, scene: Scene) -> Counts:
+        """As of now, or of lately where there is much to count; never of a database that was wiped since."""
+        begin, lead = self.clock(), scene.writer.lead
+        if begin >= self.count_again_at or lead is not self.counted_under:
+            self.counted, self.counted_under = await scene.database.run(counts), lead
             end = self.clock()
             self.count_again_at = end + min(SHARE * (end - begin), SELDOM)
         return self.counted

@@ -19,6 +19,7 @@ from fibflow.errors import DatabaseError, LeadLost, OtherInstallation, one_line
 from fibflow.logs import logger
 from fibflow.store.demand import Demand, Pace, advance, demands, namespaces_behind, paces
 from fibflow.store.draining import pools_marked
+from fibflow.store.installation import Lead
 from fibflow.store.synced import Name
 from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.health import Rounds
@@ -54,6 +55,7 @@ class Sizing:
     scaling: Scaling = field(default_factory=Scaling)
     paces: Mapping[int, Pace] = field(default_factory=dict)
     paced_at: float = -math.inf
+    paced_under: Lead | None = None
     sight: Sight | None = None
     lanes: Lanes = field(init=False)
 
@@ -139,7 +141,8 @@ class Sizing:
     async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand]:
         for namespace in await self.scene.database.run(namespaces_behind):
             await self.scene.writer.write(advance, namespace)
-        if time.monotonic() - self.paced_at > PACED_EVERY:
-            self.paces, self.paced_at = await self.scene.database.run(paces), time.monotonic()
+        lead = self.scene.writer.lead
+        if time.monotonic() - self.paced_at > PACED_EVERY or lead is not self.paced_under:  # ids are others after a wipe
+            self.paces, self.paced_at, self.paced_under = await self.scene.database.run(paces), time.monotonic(), lead
         found: Mapping[Name, Demand] = await self.scene.database.run(demands, namespaces, self.paces)
         return found

@@ -39,6 +39,11 @@ class Writer:
         self._confirm = confirm
         self._lead = Lead(0, holder)
 
+    @property
+    def lead(self) -> Lead:
+        """The lead as it was taken last: another object if it was taken anew, as from a database that was wiped."""
+        return self._lead
+
     async def take(self) -> None:
         """Take the lead in the database. Raises DatabaseError, OtherInstallation."""
         self._lead = await self.database.run(take_lead, self._installation, self._holder, self._transitions)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.shelf import Shelf
+from fibflow.client import Client
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store import figures, synced
 from fibflow.store.database import Database, read, write
 from fibflow.store.synced import Name, stored_pools, stored_types
 from fibflow.store.synced_crons import stored_crons
-from fibflow.store.tables import task_type
+from fibflow.store.tables import SCHEMA, metadata, schema_version, task_type
 from fibflow_operator import comparison, plan, yard
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
@@ -372,6 +374,31 @@ def test_tasks_are_counted_the_less_often_the_longer_it_takes_and_a_pause_is_tol
         assert counted == [first - takes, first + 1.1 * again_in]
 
     played(url, play)
+
+
+def test_after_a_wipe_no_count_of_before_is_told(url):
+    async def play(one):
+        one.leading.glance.clock = lambda: 0.0
+        for name in ("zebra", "adder"):  # a wiped database gives them their ids in the other order
+            one.shelf.put(Kind.TASK_TYPE, name, {})
+            await one.compare()
+        with Client(url, namespace=one.shelf.namespace) as client:
+            for _ in range(3):
+                client.enqueue("zebra")
+        await one.compare()
+        assert one.shelf.status(Kind.TASK_TYPE, "zebra")["pending"] == 3
+        one.leading.glance.count_again_at = math.inf
+        await one.database.run(write(wipe))
+        for _ in range(3):  # one finds that the rows are gone, one that the lead is, one that all is as it should be
+            await one.compare()
+        assert [one.shelf.status(Kind.TASK_TYPE, name)["pending"] for name in ("zebra", "adder")] == [0, 0]
+
+    played(url, play)
+
+
+def wipe(session):
+    tables = ", ".join(f"{SCHEMA}.{table.name}" for table in metadata.tables.values() if table is not schema_version)
+    session.connection.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
 
 
 def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(url, monkeypatch):

@@ -12,7 +12,7 @@ from fibflow.store import claim, leases
 from fibflow.store.cron import CronDeclaration, pause_cron
 from fibflow.store.cron_reading import crons, ticks
 from fibflow.store.deciding import decide_ticks
-from fibflow.store.figures import TypeFigures, of_resources, queues
+from fibflow.store.figures import TypeFigures, counts, of_resources, queues
 from fibflow.store.installation import take_lead
 from fibflow.store.synced import (
     DeletionPolicy,
@@ -38,7 +38,7 @@ from fibflow.store.synced_crons import (
     stored_crons,
     sync_crons,
 )
-from fibflow.store.tables import task
+from fibflow.store.tables import task, task_type
 from fibflow.store.tasktypes import Declaration, declare_types, pause_type, type_named
 from fix_database import move_clock
 
@@ -216,6 +216,17 @@ def test_the_figures_of_a_type_count_its_tasks(database, lead):
     Client(database).enqueue_many([NewTask("code_one"), NewTask("code_one", delay=60)])
     found = of_resources(database.call(queues))[ONE.resource]
     assert (found.pending, found.running, found.failed, found.oldest_pending is not None) == (2, 0, 0, True)
+
+
+def test_what_was_counted_of_a_type_is_told_of_that_name_whatever_id_it_has(database, lead):
+    database.call(sync_types, lead, [ONE])
+    Client(database).enqueue("code_one")
+    known = database.call(counts)
+    with database.engine.begin() as connection:
+        connection.execute(sa.update(task_type).values(name="was_one", resource="was-one"))
+    database.call(sync_types, lead, [ONE])
+    found = {queue.type: queue.figures.pending for queue in database.call(queues, known)}
+    assert found == {"code_one": 1, "was_one": 0}
 
 
 def test_the_figures_of_a_cron_task_tell_its_ticks(database, lead):

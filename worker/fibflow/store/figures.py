@@ -40,15 +40,18 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """By type id: how many tasks are in a state and the least instant at which one is due; how many have failed for good."""
+    """By type: how many tasks are in a state and the least instant at which one is due; how many have failed for good.
 
-    states: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
-    failed: Mapping[int, int] = field(default_factory=dict)
+    By its name, not its id, which a database that was made anew gives to another.
+    """
 
-    def figures(self, type_id: int, paused: bool) -> TypeFigures:
+    states: Mapping[tuple[Name, str], tuple[int, int]] = field(default_factory=dict)
+    failed: Mapping[Name, int] = field(default_factory=dict)
+
+    def figures(self, type_: Name, paused: bool) -> TypeFigures:
         """Those of a type."""
-        ready, scheduled, running = (self.states.get((type_id, state), (0, None)) for state in COUNTED)
-        return TypeFigures(ready[0] + scheduled[0], running[0], self.failed.get(type_id, 0), ready[1], paused)
+        ready, scheduled, running = (self.states.get((type_, state), (0, None)) for state in COUNTED)
+        return TypeFigures(ready[0] + scheduled[0], running[0], self.failed.get(type_, 0), ready[1], paused)
 
 
 COUNTED = ("ready", "scheduled", "running")
@@ -57,16 +60,22 @@ COUNTED = ("ready", "scheduled", "running")
 @read
 def counts(session: Session) -> Counts:
     """What is counted of all types; it takes the longer the more tasks there are."""
-    return Counts(_by_state(session), _failed(session))
+    states, failed = _by_state(session), _failed(session)
+    found = session.connection.execute(sa.select(task_type.c.id, task_type.c.namespace, task_type.c.name))
+    names = {row.id: Name(row.namespace, row.name) for row in found}
+    return Counts(
+        {(names[type_id], state): counted for (type_id, state), counted in states.items() if type_id in names},
+        {names[type_id]: count for type_id, count in failed.items() if type_id in names},
+    )
 
 
 @read
 def queues(session: Session, known: Counts | None = None) -> list[Queue]:
     """The figures of all types; `known`: counts as of lately."""
     counted = counts(session) if known is None else known
-    columns = (task_type.c[name] for name in ("id", "namespace", "name", "resource", "paused"))
+    columns = (task_type.c[name] for name in ("namespace", "name", "resource", "paused"))
     return [
-        Queue(row.namespace, row.name, row.resource, counted.figures(row.id, row.paused))
+        Queue(row.namespace, row.name, row.resource, counted.figures(Name(row.namespace, row.name), row.paused))
         for row in session.connection.execute(sa.select(*columns))
     ]
 
