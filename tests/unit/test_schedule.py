@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fibflow.schedule import SECOND, InvalidSchedule, Schedule
@@ -147,6 +147,8 @@ def test_the_next_instants_are_those_a_walk_finds(text, start):
     assert schedule.between(micros(start), expected[-1], 5) == expected
 
 
+@example("* * * 2-31,L * *", datetime(1999, 1, 1, tzinfo=UTC))
+@example("0 0 * * 0L,1L,2L,3L,4L,5L,6L", datetime(1999, 1, 1, tzinfo=UTC))
 @settings(deadline=None, max_examples=200)
 @given(schedules, moments)
 def test_the_latest_instant_is_the_one_a_walk_back_finds(text, start):

@@ -17,6 +17,7 @@ The text comes out as rules whose union is the schedule. A rule is an expression
 plain numbers or `*`, and one day field at most that is not `*`. Nothing else may reach croniter 7.0, because there
 
 - `5-5` means the whole week, hour or year; a step in a wrapping range drops or moves values (`11-2/3`: no February);
+- `L` counts as one more day: `2-31,L` are 31 of them, which is taken for every day;
 - the last Friday is `L5`, not `5L`; beside a plain weekday it is refused, beside a day of month both must match;
 - `*/61` is silently `0`; `?`, `15W`, `5#2`, `R` and a year are accepted, `R` as a random value per construction;
 - a schedule that never fires is valid, and found out by the first search, as an exception.
@@ -88,7 +89,7 @@ _ELSEWHERE = {
     r"^L|[0-9-]L": "L is the last day in day of month, 5L the last Friday in day of week, neither in a range",
 }
 _LONGEST_MONTH = {"2": 29, "4": 30, "6": 30, "9": 30, "11": 30}
-_ANY = frozenset({"*"})
+_ANY, _LAST = frozenset({"*"}), frozenset({"L"})
 
 
 def rules(text: str) -> tuple[str, ...]:
@@ -110,7 +111,8 @@ def _day_rules(day: Tokens, month: Tokens, weekday: Tokens) -> list[tuple[Tokens
     if day == weekday == _ANY:
         return [(_ANY, _ANY)]
     last_weekdays = frozenset(token for token in weekday if token.startswith("L"))
-    rules = [(day, _ANY)] if day != _ANY and _ever_comes(day, month) else []
+    days = (day - _LAST - _ANY, day & _LAST)
+    rules = [(tokens, _ANY) for tokens in days if tokens and _ever_comes(tokens, month)]
     rules += [(_ANY, tokens) for tokens in (weekday - last_weekdays - _ANY, last_weekdays) if tokens]
     return rules
 
