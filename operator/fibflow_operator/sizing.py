@@ -24,11 +24,11 @@ from fibflow.store.synced import Name
 from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.health import Rounds
 from fibflow_operator.kube.api import ApiFailure
-from fibflow_operator.lanes import Lanes
 from fibflow_operator.observed import OBSERVED, Staff
 from fibflow_operator.reconcile.letting_go import Scales
 from fibflow_operator.reconcile.scaling import Scaling, Sight, scale
 from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.strands import Strands
 from fibflow_operator.world import Key
 from fibflow_operator.yard import Deployment
 
@@ -57,10 +57,10 @@ class Sizing:
     paced_at: float = -math.inf
     paced_under: Lead | None = None
     sight: Sight | None = None
-    lanes: Lanes = field(init=False)
+    strands: Strands = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lanes = Lanes(AT_ONCE, self.work.set)
+        self.strands = Strands(AT_ONCE, self.work.set)
 
     def told(self, seen: Deployment | None) -> None:
         """This Deployment was seen; None: workers were tended."""
@@ -78,7 +78,7 @@ class Sizing:
                 OBSERVED.pools = self.staff()
                 await asyncio.sleep(max(SCALE_AT_MOST, SHARE * looked))
         finally:
-            self.lanes.cancel()
+            await self.strands.end()
 
     async def _round(self, fleets: Sequence[Fleet]) -> float:
         """Look, and begin to scale; the seconds that the look took. What is slow about one fleet holds no other up."""
@@ -90,8 +90,8 @@ class Sizing:
             self.sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
         looked = time.monotonic() - begin
         for fleet in fleets:
-            self.lanes.begin(fleet.place, partial(self._scale, fleet))
-        await self.lanes.pause(SCALE_AT_MOST)
+            self.strands.begin(fleet.key, partial(self._scale, fleet.key))
+        await self.strands.pause(SCALE_AT_MOST)
         return looked
 
     def heard(self, told: str) -> None:
@@ -114,10 +114,19 @@ class Sizing:
 
     def _fleets(self) -> list[Fleet]:
         """Those that are scaled, each as the last spec says that was accepted: what a newer one says may be anything."""
-        ruled = ((self.scene.world.get(key), standing.rule) for key, standing in self.scene.standings.items())
-        return [fleet_of(resource, rule) for resource, rule in ruled if resource is not None and rule is not None]
+        return [fleet for key in self.scene.standings if (fleet := self._fleet(key)) is not None]
 
-    async def _scale(self, fleet: Fleet) -> None:
+    def _fleet(self, key: Key) -> Fleet | None:
+        resource, standing = self.scene.world.get(key), self.scene.standings.get(key)
+        if resource is None or standing is None or standing.rule is None:
+            return None
+        return fleet_of(resource, standing.rule)
+
+    async def _scale(self, key: Key) -> None:
+        """As it is to be scaled now: it may have waited for others."""
+        fleet = self._fleet(key)
+        if fleet is None:
+            return
         try:
             with self.rounds.at(f"scaling {fleet.place.namespace}/{fleet.pool}"):
                 if await scale(self.scene, self.hands, self.scaling, fleet, self.sight):

@@ -4,7 +4,6 @@ Its processes run under their own rights behind the fault proxy (planes.py). Fau
 are in test_outages.py, several operators in test_leaders.py.
 """
 
-import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -135,7 +134,7 @@ def cleared(plane, kind: str, name: str, begin: float | None = None) -> float:
 def noted(what: str, took: list[float]) -> bool:
     """Note it, and whether it is within its second; a short run on a busy machine may take a few."""
     return record(f"Cleared {what}", f"a {what} is mended, until the status shows it", took, 1.0) or (
-        not FULL and statistics.median(took) < 5
+        not FULL and min(took) < 2
     )
 
 

@@ -25,7 +25,7 @@ def engine(postgres_url: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture
 def at_hand(engine: sa.Engine) -> Iterator[AtHand]:
-    made = AtHand(engine)
+    made = AtHand(engine, 4)
     yield made
     made.dispose()
 
@@ -70,7 +70,7 @@ def test_a_connection_that_is_too_old_goes_back_to_the_pool(at_hand: AtHand, eng
 
 def test_who_waits_for_the_pool_gets_the_connection_that_comes_back(postgres_url: str, monkeypatch: MonkeyPatch) -> None:
     engine = sa.create_engine(Database(postgres_url).url, pool_size=1, max_overflow=0, pool_timeout=20)
-    at_hand, asked, connect = AtHand(engine), Event(), engine.connect
+    at_hand, asked, connect = AtHand(engine, 4), Event(), engine.connect
 
     def connect_telling() -> sa.Connection:
         asked.set()
@@ -85,6 +85,31 @@ def test_who_waits_for_the_pool_gets_the_connection_that_comes_back(postgres_url
             assert first.closed
             assert not second.closed
     at_hand.dispose()
+
+
+def test_no_more_are_kept_than_asked_for(engine: sa.Engine) -> None:
+    at_hand = AtHand(engine, 1)
+    with at_hand.connect() as outer, at_hand.connect() as inner:
+        pass
+    assert outer.closed
+    assert not inner.closed
+    at_hand.dispose()
+
+
+def test_after_one_was_lost_no_other_of_its_time_is_lent(at_hand: AtHand) -> None:
+    with at_hand.connect() as outer, at_hand.connect() as inner:
+        backends = {each.execute(BACKEND).scalar_one() for each in (outer, inner)}
+    with pytest.raises(RuntimeError), at_hand.connect() as lost:
+        lost.invalidate()
+        raise RuntimeError
+    with at_hand.connect() as next_:
+        assert next_.execute(BACKEND).scalar_one() not in backends
+
+
+def test_what_comes_back_after_the_end_is_closed(at_hand: AtHand) -> None:
+    with at_hand.connect() as connection:
+        at_hand.dispose()
+    assert connection.closed
 
 
 def test_what_waits_is_closed_in_the_end(at_hand: AtHand, engine: sa.Engine) -> None:

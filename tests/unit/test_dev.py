@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from fibflow import replicas
 from fibflow.dev import absolute, stamps, wanted
 from fibflow.errors import InvalidInput
 from fibflow.model import Options
@@ -145,6 +146,14 @@ def test_a_pod_that_has_worked_or_came_later_is_started_again_after_bad_input(po
     turn_until(pods, lambda: all(any(told.startswith(each) and "exit code 2" in told for told in said) for each in starting))
     assert pods.refused is None
     assert all("starts again in" in told for told in said if "exit code 2" in told)
+
+
+def test_a_pod_that_ends_for_bad_input_after_a_long_life_is_started_again(pods, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(replicas, "LONG_LIFE", 0)
+    pods.begin({"pool-0": pod(tmp_path, *REFUSES)})
+    turn_until(pods, lambda: len(said) > 1)
+    assert pods.refused is None
+    assert "starts again in" in said[1]
 
 
 def test_a_command_that_is_not_there_is_tried_again(pods, said, tmp_path):

@@ -76,6 +76,14 @@ def test_a_log_that_is_none_is_refused_and_kept(fibflow, sound, command):
     assert log.read_bytes() == noise(3 * PAGE)
 
 
+def test_a_log_that_is_none_is_found_behind_a_link(fibflow, sound):
+    sound.with_name("fibflow.db-wal").write_bytes(b"no log of anything")
+    (sound.parent / "links").mkdir()
+    link = sound.parent / "links" / "link.db"
+    link.symlink_to(sound)
+    refused(fibflow("list", "--database", f"sqlite:///{link}"), "is no log of SQLite's", WAY_OUT)
+
+
 @pytest.mark.parametrize("begun", [b"", b"\x37", bytes(64)], ids=["empty", "cut off", "zeros"])
 def test_a_log_that_was_never_begun_is_none_that_is_damaged(fibflow, sound, begun):
     sound.with_name("fibflow.db-wal").write_bytes(begun)

@@ -233,3 +233,11 @@ def test_a_type_with_workers_of_its_own_gets_processes_that_complete_its_tasks_a
     assert sorted(map(str, pods.values())) == ["TaskType.crop-0", "TaskType.crop-1"]
     assert attempt.worker_id in pods
     assert "TaskType.crop-0 started" in told and "TaskType.crop-1 started" in told and dev.returncode == 0
+
+
+def test_dev_tells_of_a_type_whose_pool_has_no_replica(database, tmp_path):
+    said: list[str] = []
+    idle = HEAD.format("WorkerPool", "idle", "{app: 'shop:app', replicas: 0}")
+    (tmp_path / "it.yaml").write_text("---\n".join((idle, HEAD.format("TaskType", "held", "{workerPoolRef: {name: idle}}"))))
+    Watch(tmp_path, database, resources.read(tmp_path), said.append).start()
+    assert said[-1].startswith("task type held: bound to pool idle, so no worker here runs it")

@@ -18,6 +18,10 @@ class Whole(click.IntRange):
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return "NUMBER"
 
+    def _describe_range(self) -> str:
+        """What help says beside it: nothing, where what uses it says the bounds."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class Seconds(click.types.FloatParamType):
     """A number of seconds; what it may be is said where it is used."""

@@ -5,8 +5,8 @@
                          └─ no longer wanted, or its command changed: SIGTERM, drain, SIGKILL
 
 A process that ends is started again under the same pod id after a pause that doubles from 0.1 s to 5 s; one that lived
-longer than 10 s begins again at 0.1 s. Of the pods that are there from the beginning, one whose first process ends with exit
-code 2 (bad input) has never worked: it is refused, and not started again.
+longer than 10 s begins again at 0.1 s. Of the pods that are there from the beginning, one whose first process ends within
+that time with exit code 2 (bad input) has never worked: it is refused, and not started again.
 
 Nothing here waits: `turn` does what is due and returns. What a worker does, and where its command comes from, is not known
 here.
@@ -138,7 +138,7 @@ class Pods:
             self._say(f"{name} stopped (pid {run.process.pid}, {ending(code)})")
             return
         ended = f"{name} ended (pid {run.process.pid}, {ending(code)})"
-        if name in self._untried and code == BAD_INPUT:
+        if name in self._untried and code == BAD_INPUT and now - run.started_at < LONG_LIFE:
             self.refused = name
             del self._wanted[name]
             self._say(ended)

@@ -120,7 +120,7 @@ def apply(database: Database, manifests: Manifests) -> Applied:
         waiting=tuple(name for name in stored if not stored[name]),
         left=_left(stored_types, declared={declaration.name for declaration in declarations}),
         deleted=deleted,
-        unserved=_unserved(stored_types, pools={fleet.name for fleet in manifests.fleets}),
+        unserved=_unserved(stored_types, manifests) if manifests.fleets else (),
     )
 
 
@@ -139,8 +139,9 @@ def _left(stored: Sequence[TaskType], declared: Set[str]) -> tuple[str, ...]:
     return tuple(each.name for each in stored if each.source == "resource" and each.name not in declared)
 
 
-def _unserved(stored: Sequence[TaskType], pools: Set[str]) -> tuple[tuple[str, str | None], ...]:
-    return tuple((each.name, each.pool) for each in stored if pools and each.pool not in pools)
+def _unserved(stored: Sequence[TaskType], manifests: Manifests) -> tuple[tuple[str, str | None], ...]:
+    staffed = {fleet.name for fleet in manifests.fleets if fleet.replicas}
+    return tuple((each.name, each.pool) for each in stored if each.pool not in staffed)
 
 
 def _delete_crons(database: Database, keep: Set[str]) -> tuple[str, ...]:

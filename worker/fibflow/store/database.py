@@ -136,7 +136,7 @@ class Database:
     def _autocommit(self) -> sa.Engine | AtHand:
         if not self.postgresql:
             return self.engine
-        return AtHand(sa.create_engine(self.url, **self._postgresql_pool(), **SINGLE))
+        return AtHand(sa.create_engine(self.url, **self._postgresql_pool(), **SINGLE), self.pool_size)
 
     @cached_property
     def _async_autocommit(self) -> AsyncEngine:

@@ -25,8 +25,8 @@ WRONG_ADDRESS = re.compile(r"invalid (connection option|port number|\w+ value)")
 FAULTS = (DBAPIError, PoolTimeout, UnicodeError, OverflowError, JSONDecodeError)
 """What a driver or the pool may raise; the last three are values that no column holds, or that none was given."""
 
-NEVER_WRITTEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
-"""SQLite's codes for pages that it did not write; values that are too big we have none."""
+NEVER_WRITTEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""SQLite's codes for pages that it did not write."""
 
 
 def explained(error: Exception, committing: bool, url: sa.URL) -> Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from fibflow import encoding
@@ -16,8 +16,9 @@ def written(rule: Rule | None) -> str | None:
 
 def read(text: str | None) -> Rule | None:
     """From a row; None where there is none, or one that other code has written and this does not understand."""
-    said: Any = encoding.decode(text)
     try:
-        return None if said is None else Rule(**{**said, "policy": Policy(said["policy"])})
+        said: Any = encoding.decode(text)
+        rule = None if said is None else Rule(**{**said, "policy": Policy(said["policy"])})
     except (TypeError, ValueError, KeyError):
         return None
+    return rule if rule is None or all(isinstance(number, int | float) for number in astuple(rule)[1:]) else None

@@ -72,9 +72,10 @@ def _is_database(file: Path) -> bool:
 
 def _has_sound_log(file: Path) -> bool:
     """SQLite takes a log that is none for an empty one, and what was committed to it is gone without a word."""
-    log = file.with_name(f"{file.name}-wal")
-    if not log.exists():
+    real = file.resolve()
+    try:
+        with real.with_name(f"{real.name}-wal").open("rb") as opened:
+            begin = opened.read(len(LOG_MAGIC[0]))
+    except FileNotFoundError:  # as when the last one to use it leaves
         return True
-    with log.open("rb") as opened:
-        begin = opened.read(len(LOG_MAGIC[0]))
     return len(begin) < len(LOG_MAGIC[0]) or begin in LOG_MAGIC

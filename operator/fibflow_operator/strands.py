@@ -1,4 +1,4 @@
-"""Lanes: acts on one thing are done one after the other, acts on several things side by side, so many at once at most.
+"""Strands: acts on one thing are done one after the other, acts on several things side by side, so many at once at most.
 
 An act that is begun while one on the same thing lasts is left out: when that one ends, `again` is called, for whoever
 decides to look anew. It knows nothing of what is done; an act sees to its own failures.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 
 
 @dataclass(slots=True)
-class Lanes:
+class Strands:
     """Of one event loop. `most`: how many acts are done at once."""
 
     most: int
@@ -29,24 +30,27 @@ class Lanes:
         if key in self._lasting:
             self._left_out.add(key)
         else:
-            self._lasting[key] = asyncio.create_task(self._do(key, act))
+            self._lasting[key] = asyncio.create_task(self._do(act))
+            self._lasting[key].add_done_callback(partial(self._ended, key))
 
     async def pause(self, seconds: float) -> None:
         """Return once nothing lasts any more, or after so many seconds."""
         if self._lasting:
             await asyncio.wait(self._lasting.values(), timeout=seconds)
 
-    def cancel(self) -> None:
-        """End what lasts."""
-        for task in self._lasting.values():
+    async def end(self) -> None:
+        """Cancel what lasts, and return when it has ended."""
+        lasting = list(self._lasting.values())
+        for task in lasting:
             task.cancel()
+        await asyncio.gather(*lasting, return_exceptions=True)
 
-    async def _do(self, key: Hashable, act: Callable[[], Awaitable[None]]) -> None:
-        try:
-            async with self._room:
-                await act()
-        finally:
-            del self._lasting[key]
-            if key in self._left_out:
-                self._left_out.discard(key)
-                self.again()
+    async def _do(self, act: Callable[[], Awaitable[None]]) -> None:
+        async with self._room:
+            await act()
+
+    def _ended(self, key: Hashable, _task: asyncio.Task[None]) -> None:
+        del self._lasting[key]
+        if key in self._left_out:
+            self._left_out.discard(key)
+            self.again()
