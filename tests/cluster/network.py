@@ -20,7 +20,7 @@ PODS = "10.88.0.0/16"
 API_SERVICE = "10.96.0.1"
 API, DATABASE = 6443, 5432
 PROXIES = range(7000, 7100)  # where proxies in front of the API server listen
-BRIDGE = "cables"
+BRIDGE, BRIDGE_ADDRESS = "cables", "02:00:0a:57:00:01"
 
 
 class Direction(Enum):
@@ -40,9 +40,13 @@ def pods_of(number: int) -> str:
 
 
 def lay_bridge(control: Machine) -> None:
-    """The control machine's end of all cables; it is the router between the nodes' pods, too."""
+    """The control machine's end of all cables; it is the router between the nodes' pods, too.
+
+    Its hardware address is its own: one that it was not given is the lowest of its cables', so that with a node that comes or
+    goes the others would lose their way to it, until they ask for it again.
+    """
     script = f"""
-        ip link add {BRIDGE} type bridge
+        ip link add {BRIDGE} address {BRIDGE_ADDRESS} type bridge
         ip address add {CONTROL}/24 dev {BRIDGE}
         ip link set {BRIDGE} up
         ip route add unreachable default

@@ -1,5 +1,6 @@
 """A pool of two watched pods with room for each other's tasks, and what tests do to one of them: its victim."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ LONG = {"seconds": 600}
 AGAIN = "SELECT attempt >= %s FROM fibflow.task WHERE id = %s AND state = 'running'"
 OWNER = "SELECT w.id, w.pod_id, w.pod_uid FROM fibflow.task t JOIN fibflow.worker w ON w.id = t.worker_id WHERE t.id = %s"
 SUCCESSOR = "SELECT count(*) > 0 FROM fibflow.worker WHERE pod_uid = %s AND id > %s"
+STORY = """
+    SELECT 'its worker renewed its lease last', renewed_at FROM fibflow.worker WHERE id = %s
+    UNION ALL SELECT 'its worker was ' || status, ended_at FROM fibflow.worker WHERE id = %s
+    UNION ALL SELECT 'attempt ' || attempt || ' ended: ' || outcome, ended_at FROM fibflow.attempt WHERE task_id = %s
+    UNION ALL SELECT 'attempt ' || attempt || ' claimed by worker ' || worker_id, claimed_at FROM fibflow.task
+        WHERE id = %s AND state = 'running'
+"""
 STATUS = "SELECT status FROM fibflow.worker WHERE id = %s"
 
 
@@ -53,6 +61,14 @@ class Ground:
 
     def shown(self, victim: Victim, after: float, fits) -> Sighting:
         return self.seen.wait(lambda each: each.uid == victim.uid and fits(each), after)
+
+    def tell(self, victim: Victim, begin: float) -> None:
+        """Print what became of it, in seconds since `begin`: a test that fails shows it."""
+        far = time.time() - time.monotonic() + begin
+        rows = self.plane.sql(STORY, *[victim.worker_id] * 2, *[victim.task_id] * 2)
+        told = [(instant / 1_000_000 - far, what) for what, instant in rows if instant is not None]
+        told += [(each.at - begin, each.gist) for each in self.seen.seen if each.uid == victim.uid and each.at >= begin]
+        print(f"task {victim.task_id} in pod {victim.pod}:", *(f"{at:8.3f} {what}" for at, what in sorted(told)), sep="\n  ")
 
     def kill(self, victim: Victim) -> None:
         """Kill the worker as nothing survives."""

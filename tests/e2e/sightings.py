@@ -68,6 +68,12 @@ class Sighting:
         up = [each["ready"] for each in status.get("containerStatuses", [])]
         return ready == ["False"] and bool(up) and all(up)
 
+    @property
+    def gist(self) -> str:
+        """What is seen of a pod, in a line."""
+        marks = [name for name in ("ready", "leaving", "ended", "silent") if getattr(self, name)]
+        return " ".join([self.type, self.phase, *marks])
+
 
 @dataclass
 class Sightings:

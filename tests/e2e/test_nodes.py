@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster import Cluster, until
-from cluster.network import Direction
+from cluster.network import BRIDGE, BRIDGE_ADDRESS, Direction
 from cluster.node import Node
 from e2e import pods
 
@@ -97,11 +97,14 @@ def test_a_node_without_its_cable_has_neither(own_cluster, writer, node):
 
 
 def test_a_killed_node_comes_back(own_cluster, writer, node):
+    router = ("ip", "-brief", "link", "show", "dev", BRIDGE)
     node.kill()
     writer.is_silent()
     own_cluster.wait("condition=Ready=Unknown", "node/node2", seconds=30)
+    assert BRIDGE_ADDRESS in own_cluster.control.machine.run(*router), "the other node would lose its way"
     node.start()
     own_cluster.wait("condition=Ready", "node/node2", seconds=30)
+    assert BRIDGE_ADDRESS in own_cluster.control.machine.run(*router), "the other node would lose its way"
     writer.writes()
 
 

@@ -39,6 +39,7 @@ def test_r1_what_a_container_ran_runs_again_at_once_and_its_successor_is_never_h
         again = ground.again(victim)
         shown = ground.shown(victim, begin, lambda each: each.ended).at
         up = moment_of(ground.database, True, SUCCESSOR, victim.uid, victim.worker_id)
+        ground.tell(victim, begin)
         delays.append(max(again - min(shown, up), 0.0))
         ground.refused(victim)
         successor = ground.plane.sql("SELECT max(id) FROM fibflow.worker WHERE pod_uid = %s", victim.uid)[0][0]
@@ -114,6 +115,7 @@ def test_r2_what_a_pod_ran_that_is_gone_runs_elsewhere_and_the_pod_never_comes_b
         act(ground, victim)
         again = ground.again(victim)
         gone = ground.shown(victim, begin, lambda each: each.type == "DELETED" or each.phase in ("Failed", "Succeeded"))
+        ground.tell(victim, begin)
         delays.append(max(again - gone.at, 0.0))
         ground.refused(victim)
         assert ground.plane.sql("SELECT count(*) FROM fibflow.fenced_pod WHERE pod_uid = %s", victim.uid) == [(1,)]
@@ -145,6 +147,7 @@ def test_r3_what_a_dead_node_ran_runs_elsewhere_as_soon_as_it_shows(ground):
         node.kill()
         again = ground.again(victim)
         shown = ground.shown(victim, begin, lambda each: each.silent)
+        ground.tell(victim, begin)
         delays.append(max(again - shown.at, 0.0))
         silences.append(again - begin)
         ground.refused(victim)
