@@ -15,6 +15,7 @@ from fibflow.store import claim, control, leases, outlook, record, recovery, set
 from fibflow.store.database import Database, Session, read
 from fibflow.store.ending import Ending
 from fibflow.store.tables import task
+from fibflow.store.tables import worker as worker_table
 from fibflow.store.tasktypes import Declaration, declare_types
 from fix_database import move_clock, wait_for_a_lock
 
@@ -397,6 +398,20 @@ def test_a_claim_waits_for_nobody(engine):
     with engine.database.engine.connect() as holding:
         holding.execute(sa.select(task.c.id).where(task.c.id == first).with_for_update())
         assert [row.id for row in engine.claim(engine.worker())] == [second]
+
+
+@pytest.mark.parametrize("end", [{"status": "reaped", "ended_at": 1}, {"draining": True}], ids=["gone", "drains"])
+def test_a_claim_that_is_refused_locks_nothing(engine, end):
+    """Else what is taken back from a worker, which hears of it, would be skipped by all others and wait for their polls."""
+    if not engine.database.postgresql:
+        pytest.skip("SQLite has one writer at a time")
+    old, new = engine.worker("pod-0"), engine.worker("pod-1")
+    with engine.database.engine.begin() as connection:
+        connection.execute(sa.update(worker_table).where(worker_table.c.id == old).values(end))
+    task_id = engine.client.enqueue("work")
+    with engine.database.engine.connect() as refused:
+        assert claim.claim(Session(refused), old, [claim.Lane(engine.type_id, 1)], 1) == []
+        assert [row.id for row in engine.claim(new)] == [task_id]
 
 
 def test_a_take_over_waits_for_a_claim_under_way_and_takes_back_what_it_took(engine):

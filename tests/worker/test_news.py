@@ -3,6 +3,7 @@
 import asyncio
 
 from fibflow import Client, Status
+from fibflow.store import outlook
 from fibflow.store.claim import claim
 from fibflow.store.database import Database
 from fibflow_worker import lanes
@@ -21,17 +22,26 @@ class Overtaken(Database):
         super().__init__(url)
         self.first, self.second = Client(url), Client(url)  # each of which tells of what it enqueues
         self.tasks: list[int] = []
-        self.announced, self.looked = asyncio.Event(), asyncio.Event()
+        self.signs: asyncio.Queue[str] = asyncio.Queue()
+        self.looks = asyncio.Semaphore(0)
 
     async def run(self, verb, *args, **kwargs):
         result = await super().run(verb, *args, **kwargs)
+        if verb is outlook.look:
+            self.looks.release()
         if verb is claim and result and len(self.tasks) == 1:
-            self.announced.clear()
+            while not self.signs.empty():
+                self.signs.get_nowait()
             self.tasks.append(self.second.enqueue("threaded", {"n": 2}, priority=20))
-            await asyncio.wait_for(self.announced.wait(), 20)
-            self.looked.clear()  # at once it was looked; a moment later it will be again
-            await asyncio.wait_for(self.looked.wait(), 20)
+            await self.shown("announced")
+            await self.shown("looked again")
         return result
+
+    async def shown(self, sign):
+        """Wait for the next such sign."""
+        async with asyncio.timeout(20):
+            while await self.signs.get() != sign:
+                continue
 
 
 def test_a_more_urgent_task_that_is_announced_during_a_claim_runs_at_once(postgres_url, monkeypatch):
@@ -41,11 +51,11 @@ def test_a_more_urgent_task_that_is_announced_during_a_claim_runs_at_once(postgr
 
         def announce_and_tell(self):
             announce(self)
-            database.announced.set()
+            database.signs.put_nowait("announced")
 
         def look_and_tell(self):
             look_again(self)
-            database.looked.set()
+            database.signs.put_nowait("looked again")
 
         monkeypatch.setattr(Turns, "work_announced", announce_and_tell)
         monkeypatch.setattr(Turns, "_look_again", look_and_tell)
@@ -53,6 +63,9 @@ def test_a_more_urgent_task_that_is_announced_during_a_claim_runs_at_once(postgr
         app.sync(database)
         worker = Worker(app, database, RARELY)
         running = asyncio.create_task(worker.run())
+        for _ in ("it has begun", "it is listening"):  # after that it looks for itself only after a minute
+            await asyncio.wait_for(database.looks.acquire(), 20)
+        await database.shown("looked again")
         database.tasks.append(database.first.enqueue("threaded", {"n": 1}))
         async with asyncio.timeout(20):
             while len(database.tasks) < 2 or database.first.get(database.tasks[1]).status is not Status.COMPLETED:

@@ -10,7 +10,8 @@ there, and forgets it once a second and whenever it is told of new work; what ca
 
 The worker's own row is locked FOR KEY SHARE, only when there is something to take, and must be active: reaping and
 superseding lock it FOR UPDATE, so a claim and a take-over of its worker never overlap; nor do a claim and the mark that
-lets a worker drain. (A renewal is not held up: it changes no key.)
+lets a worker drain. (A renewal is not held up: it changes no key.) Before that it is read, without a lock: a worker that is
+none any more hears of what was taken back from it, too, and must not lock it for the moment in which the others look.
 """
 
 from __future__ import annotations
@@ -96,11 +97,14 @@ def _in_order(row: Any) -> tuple[int, int]:
 
 # ── PostgreSQL: one statement ─────────────────────────────────────────────────────────────────────────────────────
 
-CLAIM_HEAD = """
+MAY_CLAIM = "SELECT id FROM fibflow.worker WHERE id = :worker AND status = 'active' AND NOT draining"
+
+CLAIM_HEAD = f"""
 WITH lane AS (
     SELECT l.type_id, l.room, l.low
     FROM unnest(CAST(:types AS bigint[]), CAST(:rooms AS bigint[]), CAST(:lows AS bigint[])) AS l(type_id, room, low)
     JOIN fibflow.task_type y ON y.id = l.type_id AND NOT y.paused AND NOT y.suspended
+    WHERE EXISTS ({MAY_CLAIM})
 )"""
 
 QUOTA_OF_ONE_LANE = """, quota AS (
@@ -119,7 +123,7 @@ QUOTA_OF_MANY_LANES = """, head AS (
     SELECT type_id, low, count(*) AS n FROM head GROUP BY type_id, low
 )"""
 
-CLAIM_TAIL = """, pick AS MATERIALIZED (
+CLAIM_TAIL = f""", pick AS MATERIALIZED (
     SELECT t.id
     FROM quota q CROSS JOIN LATERAL (
         SELECT id FROM fibflow.task
@@ -127,8 +131,7 @@ CLAIM_TAIL = """, pick AS MATERIALIZED (
         ORDER BY order_key, id LIMIT q.n FOR UPDATE SKIP LOCKED
     ) t
 ), owner AS MATERIALIZED (
-    SELECT id FROM fibflow.worker
-    WHERE id = :worker AND status = 'active' AND NOT draining AND EXISTS (SELECT FROM pick)
+    {MAY_CLAIM} AND EXISTS (SELECT FROM pick)
     FOR KEY SHARE
 ), clock AS MATERIALIZED (
     SELECT fibflow.fibflow_now() AS now
@@ -140,7 +143,7 @@ SET state = 'running', attempt = t.attempt + 1, worker_id = o.id, claimed_at = k
     last_event_type = 'task_started', last_event_at = k.now
 FROM owner o, clock k
 WHERE t.id = ANY (ARRAY(SELECT id FROM pick))
-RETURNING """ + ", ".join(f"t.{name}" for name in Claimed._fields)
+RETURNING {", ".join(f"t.{name}" for name in Claimed._fields)}"""
 
 
 @cache
