@@ -27,7 +27,8 @@ class Strands:
 
     def begin(self, key: Hashable, act: Callable[[], Awaitable[None]]) -> None:
         """Act on this thing, unless an act on it lasts."""
-        if key in self._lasting:
+        lasting = self._lasting.get(key)
+        if lasting is not None and not lasting.done():
             self._left_out.add(key)
         else:
             self._lasting[key] = asyncio.create_task(self._do(act))
@@ -49,8 +50,9 @@ class Strands:
         async with self._room:
             await act()
 
-    def _ended(self, key: Hashable, _task: asyncio.Task[None]) -> None:
-        del self._lasting[key]
+    def _ended(self, key: Hashable, task: asyncio.Task[None]) -> None:
+        if self._lasting.get(key) is task:  # and not one that was begun as soon as this was done
+            del self._lasting[key]
         if key in self._left_out:
             self._left_out.discard(key)
             self.again()

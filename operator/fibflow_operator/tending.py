@@ -27,6 +27,7 @@ from fibflow_operator.reconcile import workers
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.ward import Pods, Ward, attend, leaseholders, unlisted
 from fibflow_operator.reconcile.workers import Hands
+from fibflow_operator.strands import Strands
 from fibflow_operator.world import Key, Kind
 from fibflow_operator.yard import Deployment, P, Places, budget, deployment
 
@@ -159,11 +160,18 @@ class Tending:
             self.told(None)
 
     async def tend_pods(self) -> None:
-        """Work on pods until cancelled."""
-        while True:
-            uids = await self.pods.taking(PODS_AT_ONCE)
-            with self.rounds.at("pods"):
-                await asyncio.gather(*map(self._attend_one, uids))
+        """Work on pods until cancelled. What is slow about one holds no other up."""
+        strands = Strands(PODS_AT_ONCE, again=lambda: None)  # the queue gives nothing that is being worked on
+        try:
+            while True:
+                for uid in await self.pods.taking(PODS_AT_ONCE):
+                    strands.begin(uid, partial(self._in_round, uid))
+        finally:
+            await strands.end()
+
+    async def _in_round(self, uid: str) -> None:
+        with self.rounds.at(f"pod {uid}"):
+            await self._attend_one(uid)
 
     async def _attend_one(self, uid: str) -> None:
         try:

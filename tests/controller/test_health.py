@@ -166,7 +166,7 @@ class Ignoring:
 
 LOOPS = {
     "workers": (Tending, "_tend", lambda leading: leading.tending.tend_workers()),
-    "pods": (Tending, "_attend_one", lambda leading: leading.tending.tend_pods()),
+    "pod u1": (Tending, "_attend_one", lambda leading: leading.tending.tend_pods()),
     "scaling": (Sizing, "_sight", lambda leading: leading.sizing.run()),
 }
 

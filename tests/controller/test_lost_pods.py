@@ -118,6 +118,35 @@ def test_nobody_is_fenced_while_it_cannot_be_looked_up(stage):
     asyncio.run(course())
 
 
+def test_a_pod_that_takes_long_to_look_up_holds_no_other_up(stage):
+    async def course():
+        asked, answer, other = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def slow_for_one(pod):
+            if pod == LOST:
+                asked.set()
+                await answer.wait()
+            else:
+                other.set()
+
+        await stage.begin()
+        stage.tending.see_pod("ADDED", raw(name="pool-2", uid="u2"))
+        stage.ground.pod_uid = slow_for_one
+        running = asyncio.create_task(stage.tending.tend_pods())
+        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
+        await asyncio.wait_for(asked.wait(), 10)
+        stage.tending.see_pod("DELETED", raw(name="pool-2", uid="u2", resourceVersion="9"))
+        await asyncio.wait_for(other.wait(), 10)
+        answer.set()
+        async with asyncio.timeout(10):
+            while len(stage.tending.pods):
+                await asyncio.sleep(0.01)
+        running.cancel()
+        assert stage.database.call(fenced) == {"u1", "u2"}
+
+    asyncio.run(course())
+
+
 def test_a_pod_that_is_seen_again_is_lost_no_more(stage):
     async def course():
         await stage.begin()
