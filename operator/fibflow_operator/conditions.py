@@ -1,7 +1,7 @@
 """Conditions of a status: how a new finding changes what a status says already.
 
 `lastTransitionTime` moves only when the status does, whoever wrote the condition before. What reasons there are is in
-`reasons`; when a finding is right is decided in `verdict` and `staffing`.
+`reasons`; when a finding is right is decided in `verdict` and `worker_verdict`.
 """
 
 from __future__ import annotations

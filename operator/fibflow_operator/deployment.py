@@ -13,8 +13,8 @@ from typing import Any
 
 from fibflow_operator.fleet import Fleet
 from fibflow_operator.pods import WORKER
+from fibflow_operator.workload_cache import DIGEST, POOL
 from fibflow_operator.world import GROUP, VERSION
-from fibflow_operator.yard import DIGEST, POOL
 
 FLUSH_SECONDS = 15
 """How long a worker may take after its drain to write down what it interrupted, and a little more."""

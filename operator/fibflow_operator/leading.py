@@ -1,8 +1,8 @@
 """What an operator does while it leads: it takes keys from two queues, `rows` and `reports`, and fills them.
 
-Events and comparisons put keys into `rows`; a key whose row is settled goes on into `reports`, one with workers into the
-queues of `tending`, too, whose keys come back into `reports`. Nothing that fails ends the leading but a lead that belongs
-to another. What is done with a key is the business of `settling`; about resources it decides nothing.
+Events and comparisons put keys into `rows`; a key whose row is synced goes on into `reports`, and, if it has workers, into the
+queue of the worker controller, which puts it into `reports` again. Whatever fails is tried again; only a lead that belongs
+to another ends the leading. What is done with a key is in `syncing`; about resources nothing is decided here.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from fibflow.store.health import database_health
 from fibflow.store.listen import Listener
 from fibflow.store.notices import CHANNEL
 from fibflow.store.synced import cancel_deleted
+from fibflow_operator.autoscaler import Autoscaler
 from fibflow_operator.comparison import Glance, Hearing, Lists, listed
 from fibflow_operator.health import Rounds, left_lying
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.observed import OBSERVED
 from fibflow_operator.queue import Queue
+from fibflow_operator.reconcile.pod_recovery import Pods
 from fibflow_operator.reconcile.report import Teller
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.reconcile.ward import Pods
-from fibflow_operator.reconcile.workers import Hands
-from fibflow_operator.settling import Settling
-from fibflow_operator.sizing import Sizing
-from fibflow_operator.tending import Tending
+from fibflow_operator.reconcile.workers import Workloads
+from fibflow_operator.syncing import Syncing
+from fibflow_operator.worker_controller import WorkerController
 from fibflow_operator.world import Key, Kind, Resource, World
 from fibflow_operator.writing import Writer
 
@@ -57,7 +57,7 @@ DATABASE_UP = gauge("fibflow_operator_database_up", "1 if this leader's last loo
 API_UP = gauge("fibflow_operator_api_up", "1 if this leader's last lists of the API server were complete.")
 
 
-class Cluster(Lists, Teller, Hands, Pods, Protocol):
+class Cluster(Lists, Teller, Workloads, Pods, Protocol):
     """Where resources are listed, statuses and Events written, Deployments changed, pods looked up."""
 
 
@@ -82,7 +82,7 @@ class Leading:
     rows: Queue[Key] = field(default_factory=Queue)
     reports: Queue[Key] = field(default_factory=Queue)
     glance: Glance = field(default_factory=Glance)
-    follow: Callable[[Tending], None] = lambda tending: None
+    follow: Callable[[WorkerController], None] = lambda controller: None
     """Begins to tell of resources, Deployments and pods."""
     renew: Callable[[], None] = lambda: None
     """Begins anew to tell of resources."""
@@ -91,15 +91,15 @@ class Leading:
     looked: asyncio.Event = field(default_factory=asyncio.Event)
     """The database was looked at, or that was tried: statuses that were told before would tell of nothing paused or waiting."""
     scene: Scene = field(init=False)
-    tending: Tending = field(init=False)
-    sizing: Sizing = field(init=False)
-    settling: Settling = field(init=False)
+    controller: WorkerController = field(init=False)
+    autoscaler: Autoscaler = field(init=False)
+    syncing: Syncing = field(init=False)
 
     def __post_init__(self) -> None:
         self.scene = Scene(self.world, self.writer)
-        self.sizing = Sizing(self.scene, self.cluster, self.reports.add, self.rounds)
-        self.tending = Tending(self.scene, self.cluster, self.reports.add, self.rounds, told=self.sizing.told)
-        self.settling = Settling(self.scene, self.cluster, self.rows, self.reports, self.tending.settled)
+        self.autoscaler = Autoscaler(self.scene, self.cluster, self.reports.add, self.rounds)
+        self.controller = WorkerController(self.scene, self.cluster, self.reports.add, self.rounds, told=self.autoscaler.told)
+        self.syncing = Syncing(self.scene, self.cluster, self.rows, self.reports, self.controller.synced)
         for stage, queue in self._queues.items():
             QUEUED.labels(stage).set_function(queue.__len__)
             LYING.labels(stage).set_function(partial(getattr, queue, "oldest"))
@@ -117,20 +117,20 @@ class Leading:
         """Lead until cancelled. Raises OtherInstallation."""
         await self._take()
         await self._remember()
-        self.follow(self.tending)
+        self.follow(self.controller)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.tending.tend_pods())
-            group.create_task(self.tending.tend_workers())
-            group.create_task(self.sizing.run())
-            group.create_task(Listener(self.writer.database.url, CHANNEL, self.sizing.heard).run())
+            group.create_task(self.controller.recover_pods())
+            group.create_task(self.controller.reconcile_workers())
+            group.create_task(self.autoscaler.run())
+            group.create_task(Listener(self.writer.database.url, CHANNEL, self.autoscaler.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
             group.create_task(_repeated(self.look, self.periods.look))
             group.create_task(_repeated(self.examine, self.periods.health))
             for number in range(ROW_WORKERS):
-                group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.settling.settle))
+                group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.syncing.sync))
             await self.looked.wait()
             for number in range(REPORT_WORKERS):
-                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self.settling.tell))
+                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self.syncing.tell))
 
     async def _take(self) -> None:
         while True:
@@ -144,14 +144,14 @@ class Leading:
 
     async def _remember(self) -> None:
         try:
-            await self.tending.remember()
+            await self.controller.remember()
         except DatabaseError as error:
             log.warning("leaseholders_not_read", error=one_line(error))
 
     def complaints(self) -> list[str]:
         """What does not go on, from any thread."""
         stalled = {name: queue.stalled for name, queue in self._queues.items()}
-        stalled |= {"workers": self.tending.workers.stalled, "pods": self.tending.pods.stalled}
+        stalled |= {"workers": self.controller.workers.stalled, "pods": self.controller.pods.stalled}
         return left_lying(stalled) + self.rounds.complaints()
 
     # ── filling the queues ────────────────────────────────────────────────────────────────────────────────────
@@ -165,7 +165,7 @@ class Leading:
         API_UP.set(None not in found)
         keys = set[Key]().union(*filter(None, found))
         self.rows.add(keys)
-        self.tending.try_again()
+        self.controller.try_again()
         if self.hearing.is_dead(bool(keys)):
             self.renew()
 
@@ -177,7 +177,7 @@ class Leading:
                 self.rows.add(found.rows)
                 self.reports.add(found.reports)
                 self.looked.set()
-                await self.tending.remember()
+                await self.controller.remember()
             if found.to_cancel:
                 await self._cancel()
         except OtherInstallation:

@@ -56,7 +56,7 @@ BY_INDEX = family("gauge", "fibflow_database_claim_indexed", "1 if the plan of a
 Samples = Iterator[tuple[Sequence[str], float]]
 
 
-class Staff(NamedTuple):
+class PoolSize(NamedTuple):
     """A pool: how many workers it should have, and how many of its pods are ready."""
 
     namespace: str
@@ -72,7 +72,7 @@ class Observed(Collector):
         self.queues: Sequence[Queue] | None = None
         self.rest: Rest | None = None
         self.health: DatabaseHealth | None = None
-        self.pools: Sequence[Staff] | None = None
+        self.pools: Sequence[PoolSize] | None = None
         self.seen_at = 0.0
 
     def see(self, queues: Sequence[Queue], rest: Rest) -> None:
@@ -145,14 +145,14 @@ def _of_health(health: DatabaseHealth) -> Iterator[Metric]:
         yield _family(described, iter([((), float(value))]))
 
 
-def _of_pools(pools: Sequence[Staff]) -> Iterator[Metric]:
+def _of_pools(pools: Sequence[PoolSize]) -> Iterator[Metric]:
     """Those that lack the most have series of their own, the rest are summed."""
-    ordered = sorted(pools, key=lambda staff: (staff.ready - staff.wanted, -staff.wanted))
+    ordered = sorted(pools, key=lambda size: (size.ready - size.wanted, -size.wanted))
     told = ordered[:OWN_SERIES]
     if left := ordered[OWN_SERIES:]:
-        told.append(Staff(OTHER, OTHER, sum(staff.wanted for staff in left), sum(staff.ready for staff in left)))
-    yield _family(WANTED, (((staff.namespace, staff.pool), staff.wanted) for staff in told))
-    yield _family(READY, (((staff.namespace, staff.pool), staff.ready) for staff in told))
+        told.append(PoolSize(OTHER, OTHER, sum(size.wanted for size in left), sum(size.ready for size in left)))
+    yield _family(WANTED, (((size.namespace, size.pool), size.wanted) for size in told))
+    yield _family(READY, (((size.namespace, size.pool), size.ready) for size in told))
 
 
 def _family(described: Described, samples: Samples) -> GaugeMetricFamily:

@@ -6,7 +6,7 @@
     ended      a container in it ended at that instant: processes that began before are no more
     silent     it is not ready though its containers are: its node does not answer, which is a hint and no more
 
-What is done about it is in reconcile/ward.py.
+What is done about it is in reconcile/pod_recovery.py.
 """
 
 from __future__ import annotations

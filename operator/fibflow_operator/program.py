@@ -18,19 +18,19 @@ from fibflow.store.database import Database
 from fibflow.store.installation import check_installation
 from fibflow.store.schema import check_schema
 from fibflow.store.synced import Name
-from fibflow_operator.controller import Watch
 from fibflow_operator.election import Election, Times
 from fibflow_operator.health import Health, serve
 from fibflow_operator.kube import resources, workloads
 from fibflow_operator.kube.api import Api
-from fibflow_operator.kube.following import Following
+from fibflow_operator.kube.informer import Informer
 from fibflow_operator.kube.leases import Leases
 from fibflow_operator.leading import Leading, Periods
 from fibflow_operator.observed import LEADER, OBSERVED
-from fibflow_operator.tending import Tending
+from fibflow_operator.resource_watch import ResourceWatch
+from fibflow_operator.worker_controller import WorkerController
+from fibflow_operator.workload_cache import POOL, Budget, Deployment
 from fibflow_operator.world import Kind, Resource, seen
 from fibflow_operator.writing import EPOCH, Writer
-from fibflow_operator.yard import POOL, Budget, Deployment
 
 log = logger(__name__)
 
@@ -101,7 +101,7 @@ class ThroughApi:
 
 @dataclass(slots=True)
 class Relay:
-    """Hands on what a thread tells of Deployments or pods to the event loop."""
+    """Workloads on what a thread tells of Deployments or pods to the event loop."""
 
     loop: asyncio.AbstractEventLoop
     lists: Callable[..., None]
@@ -129,8 +129,8 @@ class Operator:
         leases = Leases(api, settings.lease_namespace, settings.lease_name, round(settings.times.duration))
         self._election = Election(api, leases, settings.identity, settings.times)
         self._leading: Leading | None = None
-        self._watch: Watch | None = None
-        self._followed: list[Following] = []
+        self._watch: ResourceWatch | None = None
+        self._informers: list[Informer] = []
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises OtherInstallation, SchemaMismatch."""
@@ -159,21 +159,21 @@ class Operator:
         settings = self._settings
         writer = Writer(self._database, settings.installation, settings.identity, transitions, confirm=self._election.confirm)
         loop = asyncio.get_running_loop()
-        followings: list[Following] = []
+        informers: list[Informer] = []
 
         def deliver(kind: str, event: str | None, raw: Mapping[str, Any]) -> None:
             resource = seen({"kind": kind, **raw})
             loop.call_soon_threadsafe(leading.see, resource, event == "DELETED")
 
-        watch = Watch(self._api.credentials, settings.namespaces, deliver)
+        watch = ResourceWatch(self._api.credentials, settings.namespaces, deliver)
 
-        def follow(tending: Tending) -> None:
+        def follow(controller: WorkerController) -> None:
             """What is told before the lead is taken would lie until the database is there."""
             watch.start()
-            followings.extend(self._followings(tending, loop))
-            for each in followings:
+            informers.extend(self._make_informers(controller, loop))
+            for each in informers:
                 each.start()
-            self._watch, self._followed = watch, followings
+            self._watch, self._informers = watch, informers
 
         through = ThroughApi(self._api, settings.identity)
         places = settings.namespaces or (None,)
@@ -186,27 +186,27 @@ class Operator:
             raise refused.exceptions[0] from None
         finally:
             self._leading = self._watch = None
-            self._followed = []
-            for each in followings:
+            self._informers = []
+            for each in informers:
                 each.stop()
             EPOCH.set(0)
             LEADER.set(0)
             OBSERVED.forget()
             await asyncio.to_thread(watch.stop)
 
-    def _followings(self, tending: Tending, loop: asyncio.AbstractEventLoop) -> Iterator[Following]:
+    def _make_informers(self, controller: WorkerController, loop: asyncio.AbstractEventLoop) -> Iterator[Informer]:
         for namespace in self._settings.namespaces or (None,):
-            deployments = Relay(loop, tending.see_deployments, tending.see_deployment, namespace)
-            yield Following(self._api, workloads.deployments(namespace), POOL, deployments)
-            budgets = Relay(loop, tending.see_budgets, tending.see_budget, namespace)
-            yield Following(self._api, workloads.budgets(namespace), POOL, budgets)
-            pods = Relay(loop, tending.see_pods, tending.see_pod, namespace)
-            yield Following(self._api, workloads.pods(namespace), POOL, pods)
+            deployments = Relay(loop, controller.see_deployments, controller.see_deployment, namespace)
+            yield Informer(self._api, workloads.deployments(namespace), POOL, deployments)
+            budgets = Relay(loop, controller.see_budgets, controller.see_budget, namespace)
+            yield Informer(self._api, workloads.budgets(namespace), POOL, budgets)
+            pods = Relay(loop, controller.see_pods, controller.see_pod, namespace)
+            yield Informer(self._api, workloads.pods(namespace), POOL, pods)
 
     def _complaints(self) -> list[str]:
         leading, watch = self._leading, self._watch
         found = [] if leading is None else leading.complaints()
-        alive = (watch is None or watch.alive) and all(each.alive for each in self._followed)
+        alive = (watch is None or watch.alive) and all(each.alive for each in self._informers)
         return found if alive else [*found, "a watch has ended"]
 
 

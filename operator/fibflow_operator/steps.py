@@ -15,7 +15,7 @@ from typing import Any
 from fibflow_operator.deployment import budget, digest_of, template
 from fibflow_operator.fleet import Fleet
 from fibflow_operator.reasons import Reason, Refusal
-from fibflow_operator.yard import POOL, Budget, Deployment, contains
+from fibflow_operator.workload_cache import POOL, Budget, Deployment, contains
 
 
 class Step(Enum):

@@ -1,6 +1,6 @@
 """Verdicts: how a resource stands, and what its status is to say of its row, and of what the database knows of it. Pure.
 
-What is to be said of workers is decided in `staffing`.
+What is to be said of workers is decided in `worker_verdict`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 from fibflow.store.synced import Name
 from fibflow_operator.kube.api import ApiRefused
-from fibflow_operator.yard import Budget, Deployment, budget, deployment
+from fibflow_operator.workload_cache import Budget, Deployment, budget, deployment
 
 
 class Ground:

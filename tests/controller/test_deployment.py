@@ -10,10 +10,10 @@ from fibflow_operator import deployment, names
 from fibflow_operator.deployment import template
 from fibflow_operator.fleet import fleet_of, rule_of
 from fibflow_operator.steps import Step, next_step
+from fibflow_operator.workload_cache import budget as read_budget
+from fibflow_operator.workload_cache import contains, quantity
+from fibflow_operator.workload_cache import deployment as read
 from fibflow_operator.world import Key, Kind, seen
-from fibflow_operator.yard import budget as read_budget
-from fibflow_operator.yard import contains, quantity
-from fibflow_operator.yard import deployment as read
 
 
 class Stubborn(Ground):

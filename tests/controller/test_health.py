@@ -10,16 +10,16 @@ import pytest
 from controller.shelf import Shelf
 from fibflow.errors import DatabaseUnavailable
 from fibflow.scaling import Rule
-from fibflow_operator import controller
+from fibflow_operator import resource_watch
+from fibflow_operator.autoscaler import Autoscaler
 from fibflow_operator.comparison import Hearing
-from fibflow_operator.controller import Watch
 from fibflow_operator.health import LEFT_LYING, LONGEST_ROUND, Health, Rounds, left_lying
-from fibflow_operator.kube import following
-from fibflow_operator.kube.following import Following
+from fibflow_operator.kube import informer
+from fibflow_operator.kube.informer import Informer
 from fibflow_operator.leading import Leading
-from fibflow_operator.sizing import Sizing
-from fibflow_operator.tending import Tending
+from fibflow_operator.resource_watch import ResourceWatch
 from fibflow_operator.verdict import Standing
+from fibflow_operator.worker_controller import WorkerController
 from fibflow_operator.world import Kind, seen
 
 ANYBODY: Any = None
@@ -94,11 +94,11 @@ def test_a_watch_whose_loop_stands_still_is_not_alive(monkeypatch):
         go_on.wait(30)
 
     monkeypatch.setattr(kopf, "operator", stand)
-    watch = Watch(ANYBODY, ["shop"], lambda *event: None)
+    watch = ResourceWatch(ANYBODY, ["shop"], lambda *event: None)
     assert not watch.alive
     watch.start()
     assert stood.wait(10) and watch.alive
-    monkeypatch.setattr(controller, "LOOP_TURNS", 0.0)
+    monkeypatch.setattr(resource_watch, "LOOP_TURNS", 0.0)
     assert not watch.alive
     go_on.set()
     watch.stop()
@@ -116,7 +116,7 @@ def test_a_watch_that_is_renewed_lets_the_old_one_tell_nothing_more(monkeypatch)
             await asyncio.sleep(0.01)
 
     monkeypatch.setattr(kopf, "operator", operate)
-    watch = Watch(ANYBODY, ["shop"], lambda *event: told.append(event))
+    watch = ResourceWatch(ANYBODY, ["shop"], lambda *event: told.append(event))
     watch.start()
     assert more.acquire(timeout=10)
     old = watch._handler(Kind.TASK_TYPE, begun[0])
@@ -134,7 +134,7 @@ def test_a_watch_is_dead_that_told_of_nothing_while_list_after_list_found_change
     assert [hearing.is_dead(changes) for changes in (True, True, True, False, True)] == [False, False, False, False, True]
 
 
-def test_a_following_that_gets_no_answer_any_more_is_not_alive(monkeypatch):
+def test_an_informer_that_gets_no_answer_any_more_is_not_alive(monkeypatch):
     asked, go_on = threading.Event(), threading.Event()
 
     class Stuck:
@@ -147,12 +147,12 @@ def test_a_following_that_gets_no_answer_any_more_is_not_alive(monkeypatch):
             return iter(())
 
     stuck: Any = Stuck()
-    told = Following(stuck, "/pods", "", Ignoring())
-    told.start()
-    assert asked.wait(10) and told.alive
-    monkeypatch.setattr(following, "DEAF", 0.0)
-    assert not told.alive
-    told.stop()
+    following = Informer(stuck, "/pods", "", Ignoring())
+    following.start()
+    assert asked.wait(10) and following.alive
+    monkeypatch.setattr(informer, "DEAF", 0.0)
+    assert not following.alive
+    following.stop()
     go_on.set()
 
 
@@ -165,9 +165,9 @@ class Ignoring:
 
 
 LOOPS = {
-    "workers": (Tending, "_tend", lambda leading: leading.tending.tend_workers()),
-    "pod u1": (Tending, "_attend_one", lambda leading: leading.tending.tend_pods()),
-    "scaling": (Sizing, "_sight", lambda leading: leading.sizing.run()),
+    "workers": (WorkerController, "_reconcile", lambda leading: leading.controller.reconcile_workers()),
+    "pod u1": (WorkerController, "_recover", lambda leading: leading.controller.recover_pods()),
+    "scaling": (Autoscaler, "_sight", lambda leading: leading.autoscaler.run()),
 }
 
 
@@ -186,8 +186,8 @@ def test_a_loop_that_hangs_is_told_of(loop, monkeypatch):
         pool = seen({"kind": "WorkerPool", "metadata": METADATA, "spec": {"app": "a:b", "image": "i:1"}})
         leading.world.see(pool)
         leading.scene.standings[pool.key] = Standing(edition=pool.edition, rule=Rule())
-        leading.tending.workers.add([pool.key])
-        leading.tending.pods.add(["u1"])
+        leading.controller.workers.add([pool.key])
+        leading.controller.pods.add(["u1"])
         running = asyncio.ensure_future(run(leading))
         await asyncio.wait_for(hangs.wait(), 10)
         clock.now += LONGEST_ROUND + 1

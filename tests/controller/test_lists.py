@@ -10,7 +10,7 @@ from fibflow.store.database import Database
 from fibflow_operator.comparison import listed
 from fibflow_operator.kube import resources
 from fibflow_operator.kube.api import ApiRefused, ApiUnavailable
-from fibflow_operator.kube.following import Following
+from fibflow_operator.kube.informer import Informer
 from fibflow_operator.kube.leases import Leases
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key, Kind, World, seen
@@ -105,10 +105,10 @@ def test_what_is_followed_is_not_told_as_gone_by_an_odd_page(odd):
             pass
 
     api: Any = Answering(ODD[odd], {"metadata": {"resourceVersion": "8"}, "items": [KNOWN]})
-    following = Following(api, "/pods", "", Hearing())
-    following.start()
+    informer = Informer(api, "/pods", "", Hearing())
+    informer.start()
     assert heard.wait(10)
-    following.stop()
+    informer.stop()
     assert told[0] == (8, [KNOWN])
 
 
@@ -139,10 +139,10 @@ class Refusing(Answering):
         (Refusing(ApiUnavailable("nobody answers")), 0.05, 0.1),
     ],
 )
-def test_a_following_never_asks_without_a_pause_and_waits_as_long_as_the_server_asks_for(api, least, most):
-    following, once = Following(api, "/pods", "", Ignoring()), Once()
-    following._stop = once
-    following._run()
+def test_an_informer_never_asks_without_a_pause_and_waits_as_long_as_the_server_asks_for(api, least, most):
+    informer, once = Informer(api, "/pods", "", Ignoring()), Once()
+    informer._stop = once
+    informer._run()
     assert once.paused is not None and least <= once.paused <= most
 
 

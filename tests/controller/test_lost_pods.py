@@ -15,9 +15,9 @@ from fibflow.store.synced import Name
 from fibflow.store.tables import fenced_pod
 from fibflow_operator.kube import workloads
 from fibflow_operator.kube.api import ApiUnavailable
-from fibflow_operator.reconcile import ward
+from fibflow_operator.reconcile import pod_recovery
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.tending import Tending
+from fibflow_operator.worker_controller import WorkerController
 from fibflow_operator.world import World
 from fibflow_operator.writing import Writer
 
@@ -35,7 +35,7 @@ class Stage:
     def __init__(self, database: Database) -> None:
         self.database, self.ground = database, Ground()
         writer = Writer(database, "test/fibflow", "me", 0, confirm=self._confirm)
-        self.tending = Tending(Scene(World(), writer), self.ground, changed=lambda keys: None)
+        self.controller = WorkerController(Scene(World(), writer), self.ground, changed=lambda keys: None)
         self.writer = writer
 
     async def _confirm(self) -> bool:
@@ -43,14 +43,14 @@ class Stage:
 
     async def begin(self) -> None:
         await self.writer.take()
-        self.tending.see_pods("shop", 5, [], 0.0)
-        self.tending.see_pod("ADDED", raw())
-        await self.attend()
+        self.controller.see_pods("shop", 5, [], 0.0)
+        self.controller.see_pod("ADDED", raw())
+        await self.recover()
 
-    async def attend(self) -> set[str]:
-        """Attend to what is due; the pods that are fenced."""
-        for uid in self.tending.pods.take(10):
-            await self.tending._attend_one(uid)
+    async def recover(self) -> set[str]:
+        """Do what is due about pods; those that are fenced."""
+        for uid in self.controller.pods.take(10):
+            await self.controller._recover(uid)
         return self.database.call(fenced)
 
 
@@ -67,9 +67,9 @@ def test_a_pod_that_the_watch_lost_is_fenced_unless_it_is_there(stage, there, fe
     async def course():
         await stage.begin()
         stage.ground.pods = {} if there is None else {LOST: there}
-        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
-        assert await stage.attend() == fenced
-        assert stage.tending.scene.yard.of_pool("shop", "pool") == []
+        stage.controller.see_pod("DELETED", raw(resourceVersion="8"))
+        assert await stage.recover() == fenced
+        assert stage.controller.scene.cache.of_pool("shop", "pool") == []
 
     asyncio.run(course())
 
@@ -79,8 +79,8 @@ def test_a_pod_that_a_list_lacks_is_fenced_unless_it_is_there(stage, there, fenc
     async def course():
         await stage.begin()
         stage.ground.pods = {} if there is None else {LOST: there}
-        stage.tending.see_pods("shop", 9, [], 0.0)
-        assert await stage.attend() == fenced
+        stage.controller.see_pods("shop", 9, [], 0.0)
+        assert await stage.recover() == fenced
 
     asyncio.run(course())
 
@@ -92,10 +92,10 @@ def test_what_a_worker_says_of_its_pod_is_looked_up_before_it_is_believed(stage)
             with closing(Database(stage.database.url.render_as_string(hide_password=False), namespace="shop")) as shop:
                 shop.call(leases.register, pod_id=f"own-{number}", host="h", pid=1, slots=1, lease=600.0, origin=origin)
         await stage.begin()
-        await stage.tending.remember()
+        await stage.controller.remember()
         stage.ground.pods = {Name("shop", "own-2"): "u2"}
-        stage.tending.see_pods("shop", 9, [raw()], float("inf"))
-        assert await stage.attend() == {"u3"}
+        stage.controller.see_pods("shop", 9, [raw()], float("inf"))
+        assert await stage.recover() == {"u3"}
         assert {each.pod_uid for each in stage.database.call(lost_pods.pods_with_leases)} == {"u2"}
 
     asyncio.run(course())
@@ -108,12 +108,12 @@ def test_nobody_is_fenced_while_it_cannot_be_looked_up(stage):
     async def course():
         await stage.begin()
         stage.ground.pod_uid, there = away, stage.ground.pod_uid
-        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
-        assert await stage.attend() == set()
-        assert stage.tending.pods.retrying == 1
+        stage.controller.see_pod("DELETED", raw(resourceVersion="8"))
+        assert await stage.recover() == set()
+        assert stage.controller.pods.retrying == 1
         stage.ground.pod_uid = there
-        stage.tending.pods.add(["u1"])
-        assert await stage.attend() == {"u1"}
+        stage.controller.pods.add(["u1"])
+        assert await stage.recover() == {"u1"}
 
     asyncio.run(course())
 
@@ -130,16 +130,16 @@ def test_a_pod_that_takes_long_to_look_up_holds_no_other_up(stage):
                 other.set()
 
         await stage.begin()
-        stage.tending.see_pod("ADDED", raw(name="pool-2", uid="u2"))
+        stage.controller.see_pod("ADDED", raw(name="pool-2", uid="u2"))
         stage.ground.pod_uid = slow_for_one
-        running = asyncio.create_task(stage.tending.tend_pods())
-        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
+        running = asyncio.create_task(stage.controller.recover_pods())
+        stage.controller.see_pod("DELETED", raw(resourceVersion="8"))
         await asyncio.wait_for(asked.wait(), 10)
-        stage.tending.see_pod("DELETED", raw(name="pool-2", uid="u2", resourceVersion="9"))
+        stage.controller.see_pod("DELETED", raw(name="pool-2", uid="u2", resourceVersion="9"))
         await asyncio.wait_for(other.wait(), 10)
         answer.set()
         async with asyncio.timeout(10):
-            while len(stage.tending.pods):
+            while len(stage.controller.pods):
                 await asyncio.sleep(0.01)
         running.cancel()
         assert stage.database.call(fenced) == {"u1", "u2"}
@@ -150,10 +150,10 @@ def test_a_pod_that_takes_long_to_look_up_holds_no_other_up(stage):
 def test_a_pod_that_is_seen_again_is_lost_no_more(stage):
     async def course():
         await stage.begin()
-        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
-        stage.tending.see_pod("ADDED", raw(resourceVersion="9"))
-        assert await stage.attend() == set()
-        assert [pod.uid for pod in stage.tending.scene.yard.of_pool("shop", "pool")] == ["u1"]
+        stage.controller.see_pod("DELETED", raw(resourceVersion="8"))
+        stage.controller.see_pod("ADDED", raw(resourceVersion="9"))
+        assert await stage.recover() == set()
+        assert [pod.uid for pod in stage.controller.scene.cache.of_pool("shop", "pool")] == ["u1"]
 
     asyncio.run(course())
 
@@ -173,14 +173,14 @@ def test_a_silent_pods_worker_is_looked_at_when_it_will_have_missed_two_heartbea
         looks.append(lost_pods.silent_in(session, uids) or 0.0)
         return looks[-1]
 
-    monkeypatch.setattr(ward, "silent_in", counted)
+    monkeypatch.setattr(pod_recovery, "silent_in", counted)
 
     async def course():
         await stage.begin()
         origin = Origin(pod_uid="u1", pool="pool", heartbeat=0.4)
         worker = stage.database.call(leases.register, pod_id="pool-1", host="h", pid=1, slots=1, lease=600.0, origin=origin)
-        stage.tending.see_pod("MODIFIED", raw(SILENT, resourceVersion="8"))
-        await stage.attend()
+        stage.controller.see_pod("MODIFIED", raw(SILENT, resourceVersion="8"))
+        await stage.recover()
         if renews:
             stage.database.call(leases.renew, worker)
         await due(stage)
@@ -192,9 +192,9 @@ def test_a_silent_pods_worker_is_looked_at_when_it_will_have_missed_two_heartbea
 
 
 async def due(stage) -> None:
-    """Wait until pods are to be attended, as a leader does, and attend to them."""
-    for uid in await stage.tending.pods.taking(10):
-        await stage.tending._attend_one(uid)
+    """Wait until pods are to be looked at, as a leader does, and do what is due."""
+    for uid in await stage.controller.pods.taking(10):
+        await stage.controller._recover(uid)
 
 
 @pytest.mark.parametrize("name", ["../secrets", "a/exec", "a?b", "", "..", "A"])
@@ -207,11 +207,11 @@ def test_a_name_that_no_pod_can_have_is_asked_of_nobody(name):
 def test_a_pod_that_failed_is_forgotten_once_it_is_gone(stage):
     async def course():
         await stage.begin()
-        stage.tending.see_pod("MODIFIED", raw({"phase": "Failed"}, resourceVersion="8"))
-        assert await stage.attend() == {"u1"}
-        assert [pod.uid for pod in stage.tending.scene.yard.of_pool("shop", "pool")] == ["u1"]
-        stage.tending.see_pod("DELETED", raw({"phase": "Failed"}, resourceVersion="9"))
-        await stage.attend()
-        assert stage.tending.scene.yard.of_pool("shop", "pool") == []
+        stage.controller.see_pod("MODIFIED", raw({"phase": "Failed"}, resourceVersion="8"))
+        assert await stage.recover() == {"u1"}
+        assert [pod.uid for pod in stage.controller.scene.cache.of_pool("shop", "pool")] == ["u1"]
+        stage.controller.see_pod("DELETED", raw({"phase": "Failed"}, resourceVersion="9"))
+        await stage.recover()
+        assert stage.controller.scene.cache.of_pool("shop", "pool") == []
 
     asyncio.run(course())

@@ -13,7 +13,7 @@ from fibflow.store.cron import CronDeclaration, put_cron
 from fibflow.store.database import Database
 from fibflow.store.figures import Queue, Rest, TypeFigures, queues, rest
 from fibflow.store.health import claim_by_index, database_health
-from fibflow_operator.observed import Observed, Staff
+from fibflow_operator.observed import Observed, PoolSize
 from fix_database import move_clock
 from scraping import families, samples, value
 
@@ -87,7 +87,9 @@ def test_a_thousand_late_cron_tasks_are_few_series_the_latest_first():
 
 def test_a_pool_that_is_gone_has_no_series_and_of_many_those_that_lack_workers_have_their_own():
     observed = Observed()
-    observed.pools = [Staff("default", f"pool-{number}", 2, 2) for number in range(250)] + [Staff("default", "short", 3, 1)]
+    observed.pools = [PoolSize("default", f"pool-{number}", 2, 2) for number in range(250)] + [
+        PoolSize("default", "short", 3, 1)
+    ]
     text = _scrape(observed)
     assert (value(text, "fibflow_operator_wanted_workers"), value(text, "fibflow_operator_ready_workers")) == (503, 501)
     assert value(text, "fibflow_operator_ready_workers", pool="short") == 1

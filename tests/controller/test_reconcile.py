@@ -20,7 +20,7 @@ from fibflow.store.database import Database, read, write
 from fibflow.store.synced import Name, stored_pools, stored_types
 from fibflow.store.synced_crons import stored_crons
 from fibflow.store.tables import SCHEMA, metadata, schema_version, task_type
-from fibflow_operator import comparison, plan, yard
+from fibflow_operator import comparison, plan, workload_cache
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
 from fibflow_operator.observed import OBSERVED
@@ -79,9 +79,9 @@ class Stage:
         for _ in range(20):
             self.now += 100
             while keys := leading.rows.take(500):
-                await leading.settling.settle(keys)
+                await leading.syncing.sync(keys)
             while keys := leading.reports.take(32):
-                await leading.settling.tell(keys)
+                await leading.syncing.tell(keys)
             if not leading.rows and not leading.reports:
                 return
         raise AssertionError("it does not settle")
@@ -93,12 +93,12 @@ class Stage:
         await self.leading.look()  # what was just written is in the figures now
         await self.settle()
 
-    async def tend(self) -> None:
+    async def reconcile_workers(self) -> None:
         """Do what is due about workers."""
-        tending = self.leading.tending
-        while keys := tending.workers.take(10):
+        controller = self.leading.controller
+        while keys := controller.workers.take(10):
             for key in keys:
-                await tending._tend(key)
+                await controller._reconcile(key)
         await self.settle()
 
     async def take(self, step) -> None:
@@ -131,7 +131,7 @@ class Stage:
     async def _crash_between(self) -> None:
         """Some rows are written, and no status."""
         await self.leading.list()
-        await self.leading.settling.settle(self.leading.rows.take(2))
+        await self.leading.syncing.sync(self.leading.rows.take(2))
         await self.begin()
 
     async def rows(self) -> dict[Key, str]:
@@ -414,8 +414,8 @@ def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(ur
 
         run = one.database.run
         one.database.run = away
-        await one.leading.settling.settle(one.leading.rows.take(10))
-        await one.leading.settling.tell(one.leading.reports.take(10))
+        await one.leading.syncing.sync(one.leading.rows.take(10))
+        await one.leading.syncing.tell(one.leading.reports.take(10))
         assert condition(one, Kind.CRON_TASK, "it", "Synced") == ("False", "DatabaseUnavailable")
         assert condition(one, Kind.CRON_TASK, "it", "Paused") == ("False", "NotPaused")
         assert one.shelf.status(Kind.CRON_TASK, "it")["nextTickTimes"]
@@ -428,7 +428,7 @@ def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(ur
 
 def test_a_new_leader_tells_of_nothing_before_it_has_looked_at_the_database(url, monkeypatch):
     """It would tell that what is paused is not, and that nothing waits."""
-    gathered, settled, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    gathered, synced, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def look(self, scene, looks=comparison.Glance.look):
         await go_on.wait()
@@ -444,9 +444,9 @@ def test_a_new_leader_tells_of_nothing_before_it_has_looked_at_the_database(url,
         monkeypatch.setattr(comparison.Glance, "look", look)
         monkeypatch.setattr(report, "gather", gather)
         await one.begin()
-        monkeypatch.setattr(one.leading.settling, "settled", lambda keys: settled.set())
+        monkeypatch.setattr(one.leading.syncing, "synced", lambda keys: synced.set())
         running = asyncio.ensure_future(one.leading.run())
-        await asyncio.wait_for(settled.wait(), 20)
+        await asyncio.wait_for(synced.wait(), 20)
         for _ in range(100):
             await asyncio.sleep(0)
         assert not gathered.is_set()
@@ -549,7 +549,7 @@ def test_a_status_never_tells_of_a_spec_that_is_not_settled_yet(url, seen, monke
             if seen == "before":
                 change()
             one.leading.reports.add([key])
-            await one.leading.settling.tell(one.leading.reports.take(1))
+            await one.leading.syncing.tell(one.leading.reports.take(1))
         assert one.shelf.status(Kind.CRON_TASK, "it")["observedGeneration"] == 1
         await one.settle()
         assert condition(one, Kind.CRON_TASK, "it") == ("False", "InvalidSchedule")
@@ -572,13 +572,13 @@ def test_what_changes_is_told_by_an_event_and_what_goes_well_from_the_start_is_n
 
 def test_workers_of_a_types_own_come_with_what_it_says_of_them_and_go_without(url):
     async def play(one):
-        one.leading.scene.yard.deployments.see_all(one.shelf.namespace, 0, [])
-        one.leading.scene.yard.budgets.see_all(one.shelf.namespace, 0, [])
-        one.leading.tending.see_pods(one.shelf.namespace, 0, [], 0.0)
+        one.leading.scene.cache.deployments.see_all(one.shelf.namespace, 0, [])
+        one.leading.scene.cache.budgets.see_all(one.shelf.namespace, 0, [])
+        one.leading.controller.see_pods(one.shelf.namespace, 0, [], 0.0)
         one.shelf.put(Kind.WORKER_POOL, "pool", {"app": "a:b"})
         one.shelf.put(Kind.TASK_TYPE, "one", {"worker": {"app": "a:b", "image": "i:1"}})
         await one.compare()
-        await one.tend()
+        await one.reconcile_workers()
         assert one.shelf.done == ["create", "create budget", "apply"]
         assert condition(one, Kind.TASK_TYPE, "one") == ("False", "WorkersStarting")
         assert condition(one, Kind.TASK_TYPE, "one", "ScalingActive") == ("False", "ReplicasDecide")
@@ -586,7 +586,7 @@ def test_workers_of_a_types_own_come_with_what_it_says_of_them_and_go_without(ur
         one.shelf.done.clear()
         one.shelf.put(Kind.TASK_TYPE, "one", {"workerPoolRef": {"name": "pool"}})
         await one.compare()
-        await one.tend()
+        await one.reconcile_workers()
         assert one.shelf.done == ["remove budget", "remove"] and not one.shelf.deployments
         assert condition(one, Kind.TASK_TYPE, "one") == ("True", "InForce")
         assert (await pool_of(one)) == "pool"
@@ -604,12 +604,12 @@ def test_a_deployment_of_somebody_else_outlives_a_type_without_workers(url):
     async def play(one):
         place = Name(one.shelf.namespace, "one-type")
         body = {"metadata": {"namespace": place.namespace, "name": place.name}, "spec": {}}
-        one.leading.scene.yard.deployments.see_all(place.namespace, 0, [await one.shelf.create(place, body)])
-        one.leading.scene.yard.budgets.see_all(place.namespace, 0, [await one.shelf.create_budget(place, body)])
+        one.leading.scene.cache.deployments.see_all(place.namespace, 0, [await one.shelf.create(place, body)])
+        one.leading.scene.cache.budgets.see_all(place.namespace, 0, [await one.shelf.create_budget(place, body)])
         one.shelf.done.clear()
         one.shelf.put(Kind.TASK_TYPE, "one", {})
         await one.compare()
-        await one.tend()
+        await one.reconcile_workers()
         assert one.shelf.done == []
 
     played(url, play)
@@ -653,8 +653,8 @@ def test_workers_are_scaled_as_the_last_spec_says_that_was_accepted_also_by_the_
     async def scales_to_three(one):
         one.shelf.others_scale(8)
         see_the_ground(one)
-        scaling = asyncio.ensure_future(one.leading.sizing.run())
-        one.leading.sizing.work.set()
+        scaling = asyncio.ensure_future(one.leading.autoscaler.run())
+        one.leading.autoscaler.work.set()
         waiting = asyncio.ensure_future(one.shelf.scaled.wait())
         await asyncio.wait([waiting, scaling], timeout=10, return_when=asyncio.FIRST_COMPLETED)
         assert one.shelf.done == ["scale 3"] and not scaling.done()
@@ -665,7 +665,7 @@ def test_workers_are_scaled_as_the_last_spec_says_that_was_accepted_also_by_the_
             see_the_ground(one)
             await says(one, {"app": "a:b", "image": "i:1", "replicas": 3})
             await one.settle()
-            await one.tend()
+            await one.reconcile_workers()
             await says(one, spoilt)
             await scales_to_three(one)  # nobody has judged the newest spec yet
             await one.settle()
@@ -686,8 +686,8 @@ def test_while_the_database_is_away_replicas_are_obeyed_unless_their_spec_is_ref
     async def says(one, spec):
         one.shelf.put(Kind.WORKER_POOL, "one", spec)
         one.leading.see(*one.shelf.events[-1])
-        await one.leading.settling.settle(one.leading.rows.take(10))
-        return [each.wanted for each in one.leading.sizing.staff()]
+        await one.leading.syncing.sync(one.leading.rows.take(10))
+        return [each.wanted for each in one.leading.autoscaler.sizes()]
 
     async def play(one):
         monkeypatch.setattr(one.database, "run", away)
@@ -703,6 +703,6 @@ def test_while_the_database_is_away_replicas_are_obeyed_unless_their_spec_is_ref
 def see_the_ground(one):
     """What there is of Deployments, budgets and pods is known."""
     scene, place = one.leading.scene, one.shelf.namespace
-    scene.yard.deployments.see_all(place, 10**6, [yard.deployment(raw) for raw in one.shelf.deployments.values()])
-    scene.yard.budgets.see_all(place, 10**6, [yard.budget(raw) for raw in one.shelf.budgets.values()])
-    one.leading.tending.see_pods(place, 0, [], 0.0)
+    scene.cache.deployments.see_all(place, 10**6, [workload_cache.deployment(raw) for raw in one.shelf.deployments.values()])
+    scene.cache.budgets.see_all(place, 10**6, [workload_cache.budget(raw) for raw in one.shelf.budgets.values()])
+    one.leading.controller.see_pods(place, 0, [], 0.0)

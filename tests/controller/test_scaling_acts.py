@@ -20,9 +20,9 @@ from fibflow_operator.kube.api import ApiFailure, ApiRefused, ApiUnavailable
 from fibflow_operator.pods import pod
 from fibflow_operator.reconcile.scaling import Scaling, Sight, scale
 from fibflow_operator.reconcile.subject import Scene
+from fibflow_operator.workload_cache import deployment as read
 from fibflow_operator.world import World, seen
 from fibflow_operator.writing import Writer
-from fibflow_operator.yard import deployment as read
 
 SPEC = {"app": "a:b", "image": "i:1", "slots": 1, "scaling": {"policy": "Backlog", "scaleDownDelaySeconds": 0}}
 METADATA = {"name": "pool", "namespace": "default", "uid": "u1", "resourceVersion": "1"}
@@ -65,7 +65,7 @@ class Stage:
         wanted = raw["spec"]["replicas"]
         counts = {"replicas": wanted, "updatedReplicas": wanted, "readyReplicas": wanted if ready is None else ready}
         status = {"observedGeneration": raw["metadata"]["generation"], **counts}
-        self.scene.yard.deployments.see(read({**raw, "status": status}))
+        self.scene.cache.deployments.see(read({**raw, "status": status}))
 
     async def decide(self, load: Load | None) -> list[str]:
         """A decision on what was seen last; what was done."""
@@ -87,7 +87,7 @@ class Stage:
             "labels": labels,
         }
         conditions = [{"type": "Ready", "status": str(ready)}]
-        self.scene.yard.see_pod(pod({"metadata": head, "status": {"conditions": conditions}}))
+        self.scene.cache.see_pod(pod({"metadata": head, "status": {"conditions": conditions}}))
 
     def worker(self, number: int, busy: bool) -> int:
         origin = Origin(pod_uid=f"uid-{number}", pool="pool")

@@ -16,13 +16,13 @@ from fibflow_operator.conditions import Finding
 from fibflow_operator.fleet import fleet_of, rule_of
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.reasons import Reason, Type
-from fibflow_operator.reconcile.staffed import with_workers
 from fibflow_operator.reconcile.subject import Report, Scene
-from fibflow_operator.tending import Tending
+from fibflow_operator.reconcile.worker_report import with_workers
 from fibflow_operator.verdict import Standing
+from fibflow_operator.worker_controller import WorkerController
+from fibflow_operator.workload_cache import deployment as read
 from fibflow_operator.world import Key, Kind, World, seen
 from fibflow_operator.writing import Writer
-from fibflow_operator.yard import deployment as read
 
 POOL: dict[str, Any] = {
     "metadata": {"name": "pool", "namespace": "shop", "uid": "u1", "resourceVersion": "1"},
@@ -46,7 +46,7 @@ class Stage:
         self.scene = Scene(World(), writer)
         self.scene.world.see(self.pool)
         self.scene.standings[KEY] = Standing(edition=self.pool.edition, rule=rule_of(self.pool.spec))
-        self.tending = Tending(self.scene, self.ground, changed=lambda keys: None)
+        self.controller = WorkerController(self.scene, self.ground, changed=lambda keys: None)
 
     async def _confirm(self) -> bool:
         return True
@@ -58,38 +58,38 @@ class Stage:
         self.pool = seen({**POOL, "metadata": metadata, "spec": {"app": "a:b", **spec}})
         self.scene.world.see(self.pool)
         self.scene.standings[KEY] = Standing(edition=self.pool.edition, rule=rule_of(self.pool.spec))
-        self.tending.settled([KEY])
+        self.controller.synced([KEY])
 
     def ready(self) -> tuple[bool, str]:
         """What the pool's status says, all of whose pods are there and ready."""
-        found = self.scene.yard.deployments.get(PLACE)
+        found = self.scene.cache.deployments.get(PLACE)
         if found is not None:
             up = replace(found, observed=found.generation, replicas=found.wanted, updated=found.wanted, ready=found.wanted)
-            self.scene.yard.deployments[PLACE] = up
+            self.scene.cache.deployments[PLACE] = up
         stored = Report((Finding(Type.READY, True, Reason.IN_FORCE),))
         told = with_workers(self.scene, self.pool, stored).findings[0]
         return told.status, str(told.reason)
 
     def know(self, deployments: Sequence[Any] = (), budgets: Sequence[Any] = ()) -> None:
         """Lists came that have only what has our label, which is nothing or this."""
-        self.tending.see_deployments("shop", 1, deployments)
-        self.tending.see_budgets("shop", 1, budgets)
-        self.tending.see_pods("shop", 1, [], 0.0)
+        self.controller.see_deployments("shop", 1, deployments)
+        self.controller.see_budgets("shop", 1, budgets)
+        self.controller.see_pods("shop", 1, [], 0.0)
 
     async def tend(self) -> list[str]:
         """Work off what waits; what was done."""
         self.ground.done.clear()
-        for key in self.tending.workers.take(10):
-            await self.tending._tend(key)
+        for key in self.controller.workers.take(10):
+            await self.controller._reconcile(key)
         return list(self.ground.done)
 
 
 def test_nothing_is_made_before_it_is_known_what_there_is():
     async def course():
         stage = Stage()
-        stage.tending.see_deployments("shop", 1, [])
+        stage.controller.see_deployments("shop", 1, [])
         assert await stage.tend() == []
-        stage.tending.see_budgets("shop", 1, [])
+        stage.controller.see_budgets("shop", 1, [])
         assert await stage.tend() == ["create", "create budget", "apply"]
 
     asyncio.run(course())
@@ -143,11 +143,11 @@ def test_what_has_our_name_and_is_not_ours_is_asked_for_again_after_a_comparison
         stage = Stage(place)
         stage.know()
         assert await stage.tend() == done
-        assert stage.tending.workers.retrying == 0
-        stage.tending.try_again()
+        assert stage.controller.workers.retrying == 0
+        stage.controller.try_again()
         assert (await stage.tend())[-1] == done[-1]
         del getattr(stage.ground, place)[PLACE]
-        stage.tending.try_again()
+        stage.controller.try_again()
         assert (await stage.tend())[-1] == "apply" and stage.scene.refused == {}
 
     asyncio.run(course())
@@ -162,7 +162,7 @@ def test_what_is_ours_and_lost_its_label_gets_it_back(place):
         raw = getattr(stage.ground, place)[PLACE]
         was, uid = raw["metadata"].pop("labels"), raw["metadata"]["uid"]
         raw["metadata"]["resourceVersion"] = "9"
-        see = {"deployments": stage.tending.see_deployment, "budgets": stage.tending.see_budget}[place]
+        see = {"deployments": stage.controller.see_deployment, "budgets": stage.controller.see_budget}[place]
         see("DELETED", raw)  # to who follows a label, what it is taken off is gone
         assert (
             await stage.tend()
@@ -199,7 +199,7 @@ def test_what_is_refused_stays_told_until_a_retry_has_succeeded(answer, monkeypa
         assert stage.ready() == (False, "DeploymentRefused")
         answers.append(answer)
         for _ in range(2):
-            stage.tending.try_again()
+            stage.controller.try_again()
             await stage.tend()
         assert told[1:] == [(False, "DeploymentRefused")] * 2
         assert stage.ready() == (True, "InForce")
@@ -224,7 +224,7 @@ def test_a_pool_is_not_ready_while_its_deployment_says_what_an_older_spec_said(s
             stage.change({"image": "i:2", "replicas": 0, **scaling})
             await stage.tend()
         assert stage.ready() == (False, "WorkersStarting")
-        stage.tending.workers.add([KEY])
+        stage.controller.workers.add([KEY])
         await stage.tend()
         assert stage.ready() == (True, "InForce")
 
@@ -235,15 +235,15 @@ def test_nothing_is_told_of_workers_before_their_pods_are_known():
     """A pool that the backlog scales would be told to be ready, though no node can get its image."""
     told: list[Key] = []
     stage = Stage()
-    stage.tending.changed = told.extend
-    stage.tending.see_deployments("shop", 1, [])
-    stage.tending.see_budgets("shop", 1, [])
+    stage.controller.changed = told.extend
+    stage.controller.see_deployments("shop", 1, [])
+    stage.controller.see_budgets("shop", 1, [])
     stored = Report((Finding(Type.READY, True, Reason.IN_FORCE),))
     assert with_workers(stage.scene, stage.pool, stored).findings == ()
     told.clear()
-    stage.tending.see_pods("shop", 1, [], 0.0)
+    stage.controller.see_pods("shop", 1, [], 0.0)
     assert told == [KEY] and stage.ready() == (False, "WorkersStarting")
-    stage.tending.see_pods("shop", 2, [], 0.0)
+    stage.controller.see_pods("shop", 2, [], 0.0)
     assert told == [KEY]
 
 
@@ -252,7 +252,7 @@ def test_a_budget_that_is_deleted_is_made_again_when_that_is_told():
         stage = Stage()
         stage.know()
         await stage.tend()
-        stage.tending.see_budget("DELETED", stage.ground.budgets.pop(PLACE))
+        stage.controller.see_budget("DELETED", stage.ground.budgets.pop(PLACE))
         assert await stage.tend() == ["create budget"]
 
     asyncio.run(course())
@@ -264,8 +264,8 @@ def test_that_a_budget_counts_otherwise_is_nothing_to_do():
         stage.know()
         await stage.tend()
         raw = stage.ground.budgets[PLACE]
-        stage.tending.see_budget("MODIFIED", {**raw, "metadata": {**raw["metadata"], "resourceVersion": "9"}})
-        assert stage.tending.workers.take(10) == []
+        stage.controller.see_budget("MODIFIED", {**raw, "metadata": {**raw["metadata"], "resourceVersion": "9"}})
+        assert stage.controller.workers.take(10) == []
 
     asyncio.run(course())
 
@@ -291,9 +291,9 @@ def test_an_answer_that_comes_after_the_news_of_the_end_brings_nothing_back():
     stage = Stage("deployments")
     answer = {**stage.ground.deployments[PLACE], "spec": {"replicas": 1}}
     gone = {**answer, "metadata": {**answer["metadata"], "resourceVersion": "4"}}
-    stage.tending.see_deployment("DELETED", gone)
-    stage.scene.yard.deployments.see(read(answer))
-    assert PLACE not in stage.scene.yard.deployments
+    stage.controller.see_deployment("DELETED", gone)
+    stage.scene.cache.deployments.see(read(answer))
+    assert PLACE not in stage.scene.cache.deployments
 
 
 def test_a_budget_that_changes_its_owner_is_looked_at():
@@ -303,8 +303,8 @@ def test_a_budget_that_changes_its_owner_is_looked_at():
         await stage.tend()
         raw, owners = stage.ground.budgets[PLACE], [{"uid": "another", "controller": True}]
         metadata = {**raw["metadata"], "resourceVersion": "9", "ownerReferences": owners}
-        stage.tending.see_budget("MODIFIED", {**raw, "metadata": metadata})
-        assert stage.tending.workers.take(10) == [KEY]
+        stage.controller.see_budget("MODIFIED", {**raw, "metadata": metadata})
+        assert stage.controller.workers.take(10) == [KEY]
 
     asyncio.run(course())
 
@@ -320,10 +320,10 @@ def test_a_spec_whose_row_is_not_settled_changes_no_deployment(standing):
         stage.scene.standings |= {KEY: replace(settled, failure="away") if standing == "failed" else Standing()}
         if standing is None:
             del stage.scene.standings[KEY]
-        stage.tending.workers.add([KEY])
+        stage.controller.workers.add([KEY])
         assert await stage.tend() == []
         stage.scene.standings[KEY] = settled
-        stage.tending.settled([KEY])
+        stage.controller.synced([KEY])
         assert await stage.tend() == ["apply"]
 
     asyncio.run(course())

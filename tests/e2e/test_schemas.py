@@ -11,7 +11,7 @@ import yaml
 
 from e2e.planes import DEFINITIONS, FULL
 from fibflow import schemas
-from fibflow_operator.yard import contains
+from fibflow_operator.workload_cache import contains
 from unit import bounds
 from unit.bounds import Case
 from unit.test_resources import ACCEPTED, REFUSED

@@ -11,7 +11,7 @@ from e2e.fleets import bound, container_id, pods_of, pool, secret
 from e2e.planes import FULL, ONLY_IN_FULL, quiet, task_type
 from e2e.sightings import Sightings, sightings
 from fibflow import Client, Status
-from fibflow_operator.yard import contains
+from fibflow_operator.workload_cache import contains
 from unit.test_resources import ACCEPTED
 
 OF_THE_CONTAINER = {"resources", "envFrom", "volumeMounts", "imagePullPolicy"}

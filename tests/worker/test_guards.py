@@ -21,7 +21,7 @@ def test_a_worker_past_its_own_deadline_writes_and_claims_nothing_until_it_has_r
     worker = workplace.start(serving(gated=gated), heartbeat_interval=100)
     first = workplace.client.enqueue("gated")
     gate.reached()
-    heartbeat = worker._tenure.heartbeat
+    heartbeat = worker._registration.heartbeat
     valid_until, heartbeat.valid_until = heartbeat.valid_until, 0
     until(lambda: not worker._turns.under_way)
     second = workplace.client.enqueue("gated")

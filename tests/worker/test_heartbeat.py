@@ -34,9 +34,9 @@ def test_the_limits_of_a_workers_connections_follow_from_its_lease(workplace):
     lock, idle, statement, network = 0.5, 1, 30, 1
     postgresql = workplace.database.postgresql
     assert worker._own.call(limits) == ([lock, idle, statement, network] if postgresql else [1])
-    assert worker._tenure.beating.call(limits) == ([0.5] * 4 if postgresql else [0.5])
+    assert worker._registration.beating.call(limits) == ([0.5] * 4 if postgresql else [0.5])
     assert max(lock, idle, network) < worker.settings.lease / 2
-    assert worker._tenure.beating.engine is not worker._own.engine is not worker.database.engine
+    assert worker._registration.beating.engine is not worker._own.engine is not worker.database.engine
     workplace.within(worker._disconnect())
 
 
@@ -44,7 +44,7 @@ def test_a_patience_that_is_shorter_than_the_lease_asks_for_stays(workplace):
     database = workplace.connections()
     database.patience = 0.25
     worker = Worker(serving(), database, Settings(lease=3, heartbeat_interval=1))
-    assert worker._own.patience == worker._tenure.beating.patience == 0.25
+    assert worker._own.patience == worker._registration.beating.patience == 0.25
 
 
 def test_a_renewal_that_is_stuck_is_repeated_inside_the_lease(workplace, monkeypatch):
@@ -52,11 +52,11 @@ def test_a_renewal_that_is_stuck_is_repeated_inside_the_lease(workplace, monkeyp
     failed = []
     monkeypatch.setattr("fibflow_worker.heartbeat.log.warning", lambda event, **told: failed.append(event))
     worker = workplace.start(serving(work=echo), lease=6, heartbeat_interval=3)
-    valid_until = worker._tenure.heartbeat.valid_until
+    valid_until = worker._registration.heartbeat.valid_until
     with workplace.database.engine.connect() as holding:
         holding.execute(sa.update(tables.worker).values(slots=7))
         until(lambda: failed)
-    until(lambda: worker._tenure.heartbeat.valid_until > valid_until)
+    until(lambda: worker._registration.heartbeat.valid_until > valid_until)
     assert time.monotonic() < valid_until
     assert workplace.worker(worker.worker_id).status == "active"
 

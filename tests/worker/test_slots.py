@@ -98,11 +98,11 @@ def test_handlers_hear_that_the_lease_could_not_be_renewed_and_that_it_was(workp
     worker = workplace.start(serving(listening=listening), heartbeat_interval=100)
     task_id = workplace.client.enqueue("listening")
     until(lambda: worker._slots.running)
-    valid_until, worker._tenure.heartbeat.valid_until = worker._tenure.heartbeat.valid_until, time.monotonic()
-    workplace.tell(worker._tenure.watch)
+    valid_until, worker._registration.heartbeat.valid_until = worker._registration.heartbeat.valid_until, time.monotonic()
+    workplace.tell(worker._registration.watch)
     assert heard.wait(15)
-    worker._tenure.heartbeat.valid_until = valid_until
-    workplace.tell(lambda: worker._tenure.beaten(False))
+    worker._registration.heartbeat.valid_until = valid_until
+    workplace.tell(lambda: worker._registration.beaten(False))
     assert again.wait(15)
     over.set()
     assert workplace.ended(task_id).result == "out_of_touch"

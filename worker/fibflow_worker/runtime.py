@@ -2,8 +2,8 @@
 
     init ──run──▶ running ──stop──▶ draining ──▶ stopped
 
-Here its parts are put together, and its life is told from the start to the end. tenure.py holds the right to work, turns.py
-settles and claims, attempts.py runs handlers, maintenance.py does what any worker does for all.
+Here its parts are put together, and its life is told from the start to the end. registration.py holds the right to work,
+turns.py settles and claims, attempts.py runs handlers, maintenance.py does what any worker does for all.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from fibflow_worker.heartbeat import Heartbeat
 from fibflow_worker.lanes import Lanes
 from fibflow_worker.maintenance import Maintenance
 from fibflow_worker.observed import Observed
+from fibflow_worker.registration import Registration
 from fibflow_worker.settings import Settings
 from fibflow_worker.slots import Slots
 from fibflow_worker.tallies import Tallies
-from fibflow_worker.tenure import Tenure
 from fibflow_worker.turns import LOCK_WAIT, Turns
 
 __all__ = ["Settings", "State", "Worker"]
@@ -58,7 +58,7 @@ class Worker:
         self._lanes = Lanes(app, own, self._slots, self.settings)
         self._attempts = Attempts(own, self._slots, self._lanes, lambda: self._turns.knock())
         self._turns = Turns(own, self._slots, self._lanes, self, self._attempts.start, self.tallies)
-        self._tenure = Tenure(own, self.settings, self._attempts, self._turns, self._handlers)
+        self._registration = Registration(own, self.settings, self._attempts, self._turns, self._handlers)
         self._maintenance = Maintenance(own, self.settings, self._slots, self._lanes, self._turns, self, self._attempts.stop)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -69,31 +69,31 @@ class Worker:
     @property
     def worker_id(self) -> int:
         """The id of its registration."""
-        return self._tenure.worker_id
+        return self._registration.worker_id
 
     @property
     def lost(self) -> bool:
         """Whether others have taken over, and it has not come back yet."""
-        return self._tenure.lost
+        return self._registration.lost
 
     @property
     def heart(self) -> Heartbeat | None:
         """What renews the lease; None before it has registered."""
-        return self._tenure.heartbeat
+        return self._registration.heartbeat
 
     @property
     def writes(self) -> bool:
         """Whether it may still believe that it owns what it runs."""
-        return self._tenure.writes
+        return self._registration.writes
 
     def holds(self, worker_id: int) -> bool:
         """Whether it still works under this id."""
-        return self._tenure.holds(worker_id)
+        return self._registration.holds(worker_id)
 
     @property
     def claims(self) -> bool:
         """Whether it takes tasks now."""
-        return self.writes and self.state is State.RUNNING and not self.paused and not self._tenure.paused
+        return self.writes and self.state is State.RUNNING and not self.paused and not self._registration.paused
 
     def _handlers(self) -> list[str]:
         return list(self._lanes.served)
@@ -101,7 +101,7 @@ class Worker:
     @property
     def lease_age(self) -> float:
         """Seconds since the last good renewal was sent."""
-        return self._tenure.age
+        return self._registration.age
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,9 +116,9 @@ class Worker:
 
     async def _work(self) -> None:
         await self._lanes.refresh()
-        await self._tenure.register()
+        await self._registration.register()
         self.state = State.RUNNING
-        loops = [*self._turns.loops(), *self._maintenance.loops(), self._tenure.come_back()]
+        loops = [*self._turns.loops(), *self._maintenance.loops(), self._registration.come_back()]
         loops += [self._told_to_stop(), self._turn()]
         if self._own.postgresql:
             loops.append(Listener(self._own.url, CHANNEL, self._heard).run())
@@ -176,7 +176,7 @@ class Worker:
         await self._until(lambda: not (self._slots.unsettled or self._turns.under_way or self._maintenance.looking))
         await self._end_loops()
         self._attempts.deadlines.stop()
-        await self._tenure.give_up()
+        await self._registration.give_up()
         await self._attempts.close()
         self.state = State.STOPPED
 
@@ -206,7 +206,7 @@ class Worker:
             await asyncio.sleep(0.005)
 
     async def _disconnect(self) -> None:
-        for connections in {self._own, self._tenure.beating} - {self.database}:  # in memory there are no others
+        for connections in {self._own, self._registration.beating} - {self.database}:  # in memory there are no others
             await connections.aclose()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from fibflow.store.synced import Name
 from fibflow_operator.kube.api import APPLY, Api, ApiRefused
 from fibflow_operator.kube.lists import pages
-from fibflow_operator.yard import Budget, Deployment, budget, deployment
+from fibflow_operator.workload_cache import Budget, Deployment, budget, deployment
 
 NOT_FOUND, CONFLICT = 404, 409
 PART = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")

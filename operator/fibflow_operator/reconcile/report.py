@@ -31,20 +31,20 @@ class Teller(Protocol):
 
 
 async def gather(scene: Scene, keys: Collection[Key]) -> dict[Key, Told]:
-    """What is to be said of these keys, of those that are there and were settled as they are. Raises DatabaseError."""
+    """What is to be said of these keys, of those that are there and were synced as they are. Raises DatabaseError."""
     found: dict[Key, Report] = {}
     editions: dict[Key, Edition] = {}
     for kind, subject in SUBJECTS.items():
-        settled = [each for key in keys if key.kind is kind and (each := _settled(scene, key)) is not None]
-        found |= {each.key: _without_database(each, how) for each, how in settled if how.failure is not None}
-        if told := [(each, how) for each, how in settled if how.failure is None]:
+        synced = [each for key in keys if key.kind is kind and (each := _synced(scene, key)) is not None]
+        found |= {each.key: _without_database(each, how) for each, how in synced if how.failure is not None}
+        if told := [(each, how) for each, how in synced if how.failure is None]:
             found |= await subject.reports(scene, told)
-        editions |= {each.key: each.edition for each, _ in settled}
+        editions |= {each.key: each.edition for each, _ in synced}
     return {key: (editions[key], said) for key, said in found.items()}
 
 
-def _settled(scene: Scene, key: Key) -> tuple[Resource, Standing] | None:
-    """One whose newest spec is not settled yet is told of once it is: what is true of an older spec is not true of it."""
+def _synced(scene: Scene, key: Key) -> tuple[Resource, Standing] | None:
+    """One whose newest spec is not synced yet is told of once it is: what is true of an older spec is not true of it."""
     resource, standing = scene.world.get(key), scene.standings.get(key)
     if resource is None or standing is None or standing.edition != resource.edition:
         return None

@@ -1,6 +1,6 @@
 """Scaling: how many workers a fleet is to have is decided anew, told, and brought about.
 
-How many there should be is decided in fibflow.scaling; who goes, and in which order what is done, is in letting_go.py.
+How many there should be is decided in fibflow.scaling; which workers go, and in which steps, is in scale_down.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from fibflow.scaling import Decision, History, Policy, Signal, decide
 from fibflow.store.demand import Demand
 from fibflow.store.synced import Name
 from fibflow_operator.fleet import Fleet
-from fibflow_operator.reconcile.letting_go import Acts, Change, Scales
+from fibflow_operator.reconcile.scale_down import Acts, Change, Scales
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.yard import Deployment
+from fibflow_operator.workload_cache import Deployment
 
 log = logger(__name__)
 DECISIONS = counter("fibflow_operator_scaling_decisions", "Decisions about a pool that differ from the last one.", ["because"])
@@ -74,7 +74,7 @@ async def scale(scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, si
 
     `sight` is None where the database cannot be read.
     """
-    rule, seen = fleet.rule, scene.yard.deployments.get(fleet.deployment)
+    rule, seen = fleet.rule, scene.cache.deployments.get(fleet.deployment)
     if seen is None or seen.owner != fleet.uid or seen.digest is None:
         return False
     demand = None if sight is None else sight.demands.get(fleet.place, NOTHING)

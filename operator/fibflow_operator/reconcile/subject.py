@@ -15,9 +15,9 @@ from fibflow_operator.conditions import Finding
 from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.reasons import Refusal
 from fibflow_operator.verdict import Standing
+from fibflow_operator.workload_cache import WorkloadCache
 from fibflow_operator.world import Key, Resource, World
 from fibflow_operator.writing import Writer
-from fibflow_operator.yard import Yard
 
 R = TypeVar("R")
 
@@ -31,7 +31,7 @@ class Scene:
     standings: dict[Key, Standing] = field(default_factory=dict)
     type_figures: Mapping[Name, TypeFigures] = field(default_factory=dict)
     pool_figures: Mapping[Name, PoolFigures] = field(default_factory=dict)
-    yard: Yard = field(default_factory=Yard)
+    cache: WorkloadCache = field(default_factory=WorkloadCache)
     refused: dict[Key, Refusal] = field(default_factory=dict)
     """Why the Deployment of a resource is not as it asks."""
     scaled: dict[Key, dict[str, Any]] = field(default_factory=dict)

@@ -8,8 +8,8 @@ from fibflow.store.figures import TypeFigures
 from fibflow.store.synced import Name, TypeRow, forget_types, stored_types, sync_types
 from fibflow_operator import plan, verdict
 from fibflow_operator.reasons import Refusal
-from fibflow_operator.reconcile.staffed import with_workers
 from fibflow_operator.reconcile.subject import Decide, Report, Scene
+from fibflow_operator.reconcile.worker_report import with_workers
 from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Kind, Resource
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from fibflow.store.synced import Name, PoolRow, forget_pools, stored_pools, sync_pools
 from fibflow_operator import plan, verdict
-from fibflow_operator.reconcile.staffed import with_workers
 from fibflow_operator.reconcile.subject import Decide, Report, Scene
+from fibflow_operator.reconcile.worker_report import with_workers
 from fibflow_operator.verdict import Standing
 from fibflow_operator.world import Key, Resource
 

@@ -2,7 +2,7 @@
 
 What a step is, and when which is due, is decided in `steps`; how many pods there are is the business of `scaling`. A
 TaskType that has no workers of its own any more loses its Deployment; what goes with a resource is the cluster's business.
-What ails the workers is told by `staffing`.
+What ails the workers is told by `worker_verdict`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fibflow_operator.names import deployment_of
 from fibflow_operator.reasons import Reason, Refusal
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.steps import Step, next_step, taken
+from fibflow_operator.workload_cache import Budget, Deployment
 from fibflow_operator.world import Key, Resource
-from fibflow_operator.yard import Budget, Deployment
 
 log = logger(__name__)
 MOST_STEPS = 5
@@ -29,7 +29,7 @@ CONFLICT = 409
 TRANSIENT = (401, 408, 409, 429)
 
 
-class Hands(Protocol):
+class Workloads(Protocol):
     """Where Deployments are changed."""
 
     async def find(self, place: Name) -> Deployment | None: ...
@@ -53,7 +53,7 @@ class Hands(Protocol):
     async def cost(self, pod: Name, cost: str | None) -> None: ...
 
 
-async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
+async def reconcile(scene: Scene, workloads: Workloads, key: Key) -> bool:
     """Bring the workers of one resource up to date; False if that is to be tried again later. Raises ApiFailure.
 
     What it was refused stays told until all is as it should be: a retry under way is no success.
@@ -61,14 +61,14 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
     resource = scene.world.get(key)
     if resource is None:
         _forget(scene, key)
-    if resource is None or not _in_force(scene, resource) or not scene.yard.knows(key.namespace):
+    if resource is None or not _in_force(scene, resource) or not scene.cache.knows(key.namespace):
         return True  # the last good Deployment stays as it is
     fleet = scene.fleet(resource)
     if resource.workers is not None and not fleet.spec.get("image"):
         scene.refused[key] = Refusal(Reason.NO_IMAGE, f"{fleet.path}.image: is missing; a cluster starts workers from an image")
         return True
     try:
-        return await (_remove(scene, hands, resource) if resource.workers is None else _steps(scene, hands, fleet))
+        return await (_remove(scene, workloads, resource) if resource.workers is None else _steps(scene, workloads, fleet))
     except ApiRefused as refused:
         if refused.status in TRANSIENT or refused.status >= 500:
             raise
@@ -77,20 +77,20 @@ async def reconcile(scene: Scene, hands: Hands, key: Key) -> bool:
 
 
 def _in_force(scene: Scene, resource: Resource) -> bool:
-    """Whether this very spec is stored: one that was not looked at yet may be refused. Who settles it brings it here again."""
+    """Whether this very spec is stored: one that was not looked at yet may be refused. Who syncs it brings it here again."""
     standing = scene.standings.get(resource.key)
     return standing is not None and standing.in_force(resource.edition)
 
 
-async def _remove(scene: Scene, hands: Hands, resource: Resource) -> bool:
+async def _remove(scene: Scene, workloads: Workloads, resource: Resource) -> bool:
     """Remove the Deployment of a resource that has no workers any more, and its budget; what runs there drains."""
     place = deployment_of(resource.key)
-    seen, cover = scene.yard.deployments.get(place), scene.yard.budgets.get(place)
+    seen, cover = scene.cache.deployments.get(place), scene.cache.budgets.get(place)
     if cover is not None and cover.owner == resource.uid:
-        await hands.remove_budget(cover)
+        await workloads.remove_budget(cover)
     if seen is not None and seen.owner == resource.uid:
         log.info("deployment_changed", step="remove", namespace=place.namespace, name=place.name)
-        await hands.remove(seen)
+        await workloads.remove(seen)
     _forget(scene, resource.key)
     return True
 
@@ -102,63 +102,63 @@ def _forget(scene: Scene, key: Key) -> None:
     scene.covered.pop(key, None)
 
 
-async def _steps(scene: Scene, hands: Hands, fleet: Fleet) -> bool:
+async def _steps(scene: Scene, workloads: Workloads, fleet: Fleet) -> bool:
     for _ in range(MOST_STEPS):
         step = _next(scene, fleet)
         if step is None:
             scene.refused.pop(fleet.key, None)
             return True
-        if (anothers := await _take(scene, hands, fleet, step)) is not None:
+        if (anothers := await _take(scene, workloads, fleet, step)) is not None:
             scene.refused[fleet.key] = taken(fleet, anothers)
             return True  # the watch tells when that is another one; a comparison looks again
     return False
 
 
 def _next(scene: Scene, fleet: Fleet) -> Step | None:
-    seen, cover = scene.yard.deployments.get(fleet.deployment), scene.yard.budgets.get(fleet.deployment)
+    seen, cover = scene.cache.deployments.get(fleet.deployment), scene.cache.budgets.get(fleet.deployment)
     return next_step(fleet, seen, cover, scene.applied.get(fleet.key), scene.covered.get(fleet.key))
 
 
-async def _take(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> Deployment | Budget | None:
+async def _take(scene: Scene, workloads: Workloads, fleet: Fleet, step: Step) -> Deployment | Budget | None:
     """Take a step; what stands in its way and is another's."""
-    place, yard = fleet.deployment, scene.yard
+    place, cache = fleet.deployment, scene.cache
     if step in (Step.REFUSE, Step.REFUSE_BUDGET):
-        return yard.deployments[place] if step is Step.REFUSE else yard.budgets[place]
+        return cache.deployments[place] if step is Step.REFUSE else cache.budgets[place]
     log.info("deployment_changed", step=step.value, namespace=place.namespace, name=place.name)
     try:
-        await _act(scene, hands, fleet, step)
+        await _act(scene, workloads, fleet, step)
     except ApiRefused as refused:
         if refused.status != CONFLICT or step not in (Step.CREATE, Step.CREATE_BUDGET):
             raise
-        return await _in_the_way(scene, hands, fleet, step)
+        return await _in_the_way(scene, workloads, fleet, step)
     return None
 
 
-async def _in_the_way(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> Deployment | Budget | None:
+async def _in_the_way(scene: Scene, workloads: Workloads, fleet: Fleet, step: Step) -> Deployment | Budget | None:
     """What has the name already and is not followed, for it lacks our label; None if it is ours all the same, and seen now."""
-    found = await (hands.find if step is Step.CREATE else hands.find_budget)(fleet.deployment)
+    found = await (workloads.find if step is Step.CREATE else workloads.find_budget)(fleet.deployment)
     if found is None or found.owner != fleet.uid:
         return found
-    scene.yard.see(found)
+    scene.cache.see(found)
     return None
 
 
-async def _act(scene: Scene, hands: Hands, fleet: Fleet, step: Step) -> None:
-    place, yard = fleet.deployment, scene.yard
+async def _act(scene: Scene, workloads: Workloads, fleet: Fleet, step: Step) -> None:
+    place, cache = fleet.deployment, scene.cache
     cover = deployment.applied_budget(fleet)
     match step:
         case Step.CREATE:
-            yard.deployments.see(await hands.create(place, deployment.seed(fleet)))
+            cache.deployments.see(await workloads.create(place, deployment.seed(fleet)))
         case Step.CREATE_BUDGET:
-            yard.budgets.see(await hands.create_budget(place, cover))
+            cache.budgets.see(await workloads.create_budget(place, cover))
         case Step.APPLY_BUDGET:
-            covered = await hands.apply_budget(place, _of(yard.budgets[place], cover))
+            covered = await workloads.apply_budget(place, _of(cache.budgets[place], cover))
             scene.covered[fleet.key] = (covered.digest or "", covered.generation)
-            yard.budgets.see(covered)
+            cache.budgets.see(covered)
         case Step.APPLY:
-            changed = await hands.apply(place, _of(yard.deployments[place], deployment.applied_form(fleet)))
+            changed = await workloads.apply(place, _of(cache.deployments[place], deployment.applied_form(fleet)))
             scene.applied[fleet.key] = (changed.digest or "", changed.generation)
-            yard.deployments.see(changed)
+            cache.deployments.see(changed)
 
 
 def _of(seen: Deployment | Budget, body: dict[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,8 @@ from tenacity import AsyncRetrying, Retrying
 from fibflow import encoding
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import parse_url
-from fibflow.store.at_hand import LONGEST, AtHand
 from fibflow.store.clock import Clock
+from fibflow.store.connection_cache import LONGEST, ConnectionCache
 from fibflow.store.engines import SINGLE, postgresql_arguments, sqlite_engine
 from fibflow.store.explaining import FAULTS, counted, explained
 from fibflow.store.repeats import Transient, limited, until
@@ -133,10 +133,10 @@ class Database:
         return create_async_engine(self.url, **self._postgresql_pool())
 
     @cached_property
-    def _autocommit(self) -> sa.Engine | AtHand:
+    def _autocommit(self) -> sa.Engine | ConnectionCache:
         if not self.postgresql:
             return self.engine
-        return AtHand(sa.create_engine(self.url, **self._postgresql_pool(), **SINGLE), self.pool_size)
+        return ConnectionCache(sa.create_engine(self.url, **self._postgresql_pool(), **SINGLE), self.pool_size)
 
     @cached_property
     def _async_autocommit(self) -> AsyncEngine:
@@ -203,10 +203,10 @@ class Database:
         """Call where it blocks nobody, and where no handler's threads are in the way."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
 
-    def _engine_for(self, verb: Callable[..., Any]) -> sa.Engine | AtHand:
+    def _engine_for(self, verb: Callable[..., Any]) -> sa.Engine | ConnectionCache:
         return self.engine if mode_of(verb) is Mode.WRITE else self._autocommit
 
-    def _once(self, engine: sa.Engine | AtHand, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _once(self, engine: sa.Engine | ConnectionCache, verb: Verb[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         mode = mode_of(verb)
         committing = False
         try:

@@ -1,9 +1,9 @@
-"""Tenure: this worker's right to hold tasks, as it is gained, kept, lost, and gained anew.
+"""Registration: how a worker gains the right to hold tasks, keeps it, loses it, and gains it anew.
 
-A worker registers, and the heartbeat of that registration renews its lease (heartbeat.py, in a thread; what it has to say is
-heard here, in the event loop). A worker that was reaped or superseded lets go of what it runs, writes nothing more under
-its old id, and registers anew as soon as no other worker of its pod is active. One that could not renew in time writes
-and claims nothing until it has, and tells its handlers.
+A worker registers, and the heartbeat of that registration renews its lease (heartbeat.py, in a thread; its news are taken up
+here, in the event loop). A worker that was reaped or superseded drops what it runs, writes nothing more under its old id, and
+registers anew as soon as no other worker of its pod is active. One that could not renew in time writes and claims nothing
+until it has renewed, and tells its handlers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fibflow_worker.turns import Turns
 log = logger(__name__)
 
 
-class Tenure:
+class Registration:
     """The registration under which a worker works now. `paused`: somebody paused it from elsewhere. `lost`: others have
     taken over, and it has not come back yet."""
 

@@ -1,10 +1,10 @@
-"""Following: what there is of a kind of object, listed whole and then watched, again and again, in a thread of its own.
+"""An informer: it lists all objects of a kind, then watches them, again and again, in a thread of its own.
 
-The official client has an informer for this. It is not used: it waits for ever for a connection that has gone silent,
-tries again without a pause while the API server is away, and keeps objects by name, though a pod is its uid.
+The official client has one. It is not used: it waits for ever for a connection that has gone silent, tries again without a
+pause while the API server is away, and keeps objects by name, though a pod is its uid.
 
-A whole list is told about once a minute, so that nothing depends on an event; what is told is JSON, and what it means is
-not known here.
+Everything is listed anew about once a minute, so that nothing depends on an event. What is told is JSON; what it means is not
+known here.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ DEAF = 150.0
 """Seconds without an answer, be it none, after which it does not follow any more: more than a watch and its end last."""
 
 
-class Heard(Protocol):
-    """Who is told, in the thread of the following."""
+class Receiver(Protocol):
+    """Who is told, in the informer's thread."""
 
     def whole(self, version: int, objects: list[Mapping[str, Any]], begun: float) -> None:
         """A complete list, as of this version; it was asked for at `begun` (monotonic seconds)."""
@@ -42,15 +42,15 @@ class Heard(Protocol):
         """ADDED, MODIFIED or DELETED."""
 
 
-class Following:
+class Informer:
     """Follows the objects at `path` that a label selector chooses, between `start` and `stop`."""
 
-    def __init__(self, api: Api, path: str, selector: str, heard: Heard) -> None:
-        self._api, self._path, self._heard = api, path, heard
+    def __init__(self, api: Api, path: str, selector: str, receiver: Receiver) -> None:
+        self._api, self._path, self._receiver = api, path, receiver
         self._chosen = {"labelSelector": selector}
         self._stop = threading.Event()
         self._turned = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name=f"following {path}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"informer {path}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -73,11 +73,11 @@ class Following:
                 pause = 0.1
                 self._stop.wait(max(begun + LEAST - time.monotonic(), 0))  # a watch may end as soon as it began
             except ApiFailure as failure:
-                log.warning("following_failed", path=self._path, error=one_line(failure)[:300])
+                log.warning("informer_failed", path=self._path, error=one_line(failure)[:300])
                 self._stop.wait(max(pause * random.uniform(0.5, 1), min(failure.retry_after, LONGEST_WISH)))
                 pause = min(pause * 2, LONGEST_PAUSE)
-            except Exception:  # what one object holds must not end the following of the others
-                log.exception("following_failed", path=self._path)
+            except Exception:  # what one object holds must not hide the others
+                log.exception("informer_failed", path=self._path)
                 self._stop.wait(LONGEST_PAUSE)
 
     def _list(self) -> str:
@@ -88,7 +88,7 @@ class Following:
             self._turned = time.monotonic()
             version, found = page.version, found + page.items
         if not self._stop.is_set():
-            self._heard.whole(version, found, begun)
+            self._receiver.whole(version, found, begun)
         return str(version)
 
     def _watch(self, version: str) -> None:
@@ -101,4 +101,4 @@ class Following:
                 return
             if event["type"] == "ERROR":
                 raise ApiUnavailable(one_line(event["object"].get("message", "the watch failed")))
-            self._heard.event(event["type"], event["object"])
+            self._receiver.event(event["type"], event["object"])

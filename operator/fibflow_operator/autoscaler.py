@@ -1,8 +1,8 @@
-"""Sizing: a leader looks again and again how many workers there should be, and brings each fleet to it.
+"""The autoscaler: it decides again and again how many workers each fleet should have, and scales the fleet to that.
 
-It looks every second, and as soon as there is a reason: work that is told of, workers that were tended, a Deployment that
-came as it is after what was done. What cannot be read freezes what the backlog decides. How many there should be is decided
-in fibflow.scaling, brought about in reconcile/scaling.py.
+It looks every second, and sooner when there is a reason: new work is announced, workers were reconciled, or a Deployment was
+seen that its last call had changed. While the database cannot be read, what the backlog scales stays as it is. How many
+workers there should be is decided in fibflow.scaling; reconcile/scaling.py and reconcile/scale_down.py bring it about.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from fibflow.store.installation import Lead
 from fibflow.store.synced import Name
 from fibflow_operator.fleet import Fleet, fleet_of
 from fibflow_operator.health import Rounds
+from fibflow_operator.keyed_executor import KeyedExecutor
 from fibflow_operator.kube.api import ApiFailure
-from fibflow_operator.observed import OBSERVED, Staff
-from fibflow_operator.reconcile.letting_go import Scales
+from fibflow_operator.observed import OBSERVED, PoolSize
+from fibflow_operator.reconcile.scale_down import Scales
 from fibflow_operator.reconcile.scaling import Scaling, Sight, scale
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.strands import Strands
+from fibflow_operator.workload_cache import Deployment
 from fibflow_operator.world import Key
-from fibflow_operator.yard import Deployment
 
 log = logger(__name__)
 SCALE_EVERY, SCALE_AT_MOST = 1.0, 0.1
@@ -44,11 +44,11 @@ SHARE = 4
 
 
 @dataclass(slots=True)
-class Sizing:
+class Autoscaler:
     """One leader's. `changed` is told the resources about which it is decided otherwise than before."""
 
     scene: Scene
-    hands: Scales
+    scales: Scales
     changed: Callable[[Iterable[Key]], None]
     rounds: Rounds = field(default_factory=Rounds)
     work: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,13 +57,13 @@ class Sizing:
     paced_at: float = -math.inf
     paced_under: Lead | None = None
     sight: Sight | None = None
-    strands: Strands = field(init=False)
+    executor: KeyedExecutor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.strands = Strands(AT_ONCE, self.work.set)
+        self.executor = KeyedExecutor(AT_ONCE, self.work.set)
 
     def told(self, seen: Deployment | None) -> None:
-        """This Deployment was seen; None: workers were tended."""
+        """This Deployment was seen; None: workers were reconciled."""
         if seen is None or self.scaling.acts.outdated(seen):
             self.work.set()
 
@@ -75,10 +75,10 @@ class Sizing:
                     await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
                 self.work.clear()
                 looked = await self._round(self._fleets())
-                OBSERVED.pools = self.staff()
+                OBSERVED.pools = self.sizes()
                 await asyncio.sleep(max(SCALE_AT_MOST, SHARE * looked))
         finally:
-            await self.strands.end()
+            await self.executor.shutdown()
 
     async def _round(self, fleets: Sequence[Fleet]) -> float:
         """Look, and begin to scale; the seconds that the look took. What is slow about one fleet holds no other up."""
@@ -90,8 +90,8 @@ class Sizing:
             self.sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
         looked = time.monotonic() - begin
         for fleet in fleets:
-            self.strands.begin(fleet.key, partial(self._scale, fleet.key))
-        await self.strands.pause(SCALE_AT_MOST)
+            self.executor.submit(fleet.key, partial(self._scale, fleet.key))
+        await self.executor.wait(SCALE_AT_MOST)
         return looked
 
     def heard(self, told: str) -> None:
@@ -99,17 +99,17 @@ class Sizing:
         if not told.startswith("w"):
             self.work.set()
 
-    def staff(self) -> list[Staff]:
+    def sizes(self) -> list[PoolSize]:
         """What each pool should have and has; one that nothing is decided about yet is left out."""
         wanted = ((fleet, self._wanted(fleet)) for fleet in self._fleets())
-        return [Staff(*fleet.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
+        return [PoolSize(*fleet.place, number, self._ready(fleet)) for fleet, number in wanted if number is not None]
 
     def _wanted(self, fleet: Fleet) -> int | None:
         decided: int | None = self.scene.scaled.get(fleet.key, {}).get("replicas")
         return decided if fleet.replicas is None else fleet.replicas
 
     def _ready(self, fleet: Fleet) -> int:
-        seen = self.scene.yard.deployments.get(fleet.deployment)
+        seen = self.scene.cache.deployments.get(fleet.deployment)
         return seen.ready if seen is not None and seen.owner == fleet.uid else 0
 
     def _fleets(self) -> list[Fleet]:
@@ -129,7 +129,7 @@ class Sizing:
             return
         try:
             with self.rounds.at(f"scaling {fleet.place.namespace}/{fleet.pool}"):
-                if await scale(self.scene, self.hands, self.scaling, fleet, self.sight):
+                if await scale(self.scene, self.scales, self.scaling, fleet, self.sight):
                     self.changed([fleet.key])
         except Exception as error:
             known = isinstance(error, ApiFailure | DatabaseError | LeadLost)

@@ -15,7 +15,7 @@ from fibflow.store.pools import PoolFigures
 from fibflow_operator.conditions import Finding
 from fibflow_operator.pods import Pod
 from fibflow_operator.reasons import Reason, Refusal, Type
-from fibflow_operator.yard import POOL, Deployment
+from fibflow_operator.workload_cache import POOL, Deployment
 
 
 def ready(

@@ -1,7 +1,7 @@
-"""What is known of Deployments, their disruption budgets and pods: the newest version that was seen of each.
+"""The workload cache: the newest version that was seen of each Deployment, disruption budget and pod.
 
-It comes from events and complete lists. Like `world` for our own resources: an older version changes nothing, and what is
-missing from a complete list is gone. What a pod's state means is in `pods`.
+Informers fill it from events and complete lists: an older version changes nothing, and what is missing from a complete list
+is gone. `world` is the same for our own resources. What a pod's state means is in `pods`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fibflow.store.synced import Name
 from fibflow_operator.pods import POOL, Pod
 from fibflow_operator.world import REMEMBERED
 
-__all__ = ["DIGEST", "POOL", "Budget", "Deployment", "Yard", "budget", "contains", "deployment"]
+__all__ = ["DIGEST", "POOL", "Budget", "Deployment", "WorkloadCache", "budget", "contains", "deployment"]
 
 DIGEST = "fibflow.dev/digest"
 """The annotation of a Deployment that says what was applied to it."""
@@ -46,14 +46,14 @@ class Deployment:
     complaint: str | None
 
     @property
-    def settled(self) -> bool:
+    def all_updated(self) -> bool:
         """Whether there are as many pods as are wanted, all of the newest template; ready or not."""
         return self.observed >= self.generation and self.updated == self.replicas == self.wanted
 
     @property
     def rolled_out(self) -> bool:
         """Whether all that is wanted is there, of the newest template, and ready; and nothing else."""
-        return self.settled and self.ready == self.wanted
+        return self.all_updated and self.ready == self.wanted
 
     @property
     def rolling(self) -> bool:
@@ -126,7 +126,7 @@ def deployment(raw: Mapping[str, Any]) -> Deployment:
 P = TypeVar("P", Deployment, Budget)
 
 
-class Places(dict[Name, P]):
+class Newest(dict[Name, P]):
     """The newest version that was seen of each, by name."""
 
     def __init__(self) -> None:
@@ -170,11 +170,11 @@ class Places(dict[Name, P]):
 
 
 @dataclass(slots=True)
-class Yard:
+class WorkloadCache:
     """Not for several threads."""
 
-    deployments: Places[Deployment] = field(default_factory=Places)
-    budgets: Places[Budget] = field(default_factory=Places)
+    deployments: Newest[Deployment] = field(default_factory=Newest)
+    budgets: Newest[Budget] = field(default_factory=Newest)
     pods: dict[str, Pod] = field(default_factory=dict)
     """By uid."""
     listed: set[str | None] = field(default_factory=set)

@@ -1,6 +1,6 @@
-"""What the status of a resource with workers tells of them, besides the rest: its row alone does not make it ready.
+"""The part of a status that tells of workers: a row alone does not make a resource ready that has workers.
 
-What ails workers is told by `staffing`; here it is put together with what is known of them.
+It gathers what is known of them; what that means is decided in `worker_verdict`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from fibflow.store.pools import PoolFigures
-from fibflow_operator import staffing
+from fibflow_operator import worker_verdict
 from fibflow_operator.conditions import Finding
 from fibflow_operator.deployment import digest_of, template
 from fibflow_operator.fleet import Fleet
 from fibflow_operator.reasons import Type
 from fibflow_operator.reconcile.subject import Report, Scene
+from fibflow_operator.workload_cache import Deployment
 from fibflow_operator.world import Resource
-from fibflow_operator.yard import Deployment
 
 NOTHING = PoolFigures()
 
@@ -24,7 +24,7 @@ def with_workers(scene: Scene, resource: Resource, report: Report) -> Report:
     """A report that tells of the workers, too, if there are to be any."""
     if resource.workers is None:
         return report
-    if not (scene.yard.knows(resource.key.namespace) and scene.yard.knows_pods(resource.key.namespace)):
+    if not (scene.cache.knows(resource.key.namespace) and scene.cache.knows_pods(resource.key.namespace)):
         return _too_early(resource, report)
     return _told(scene, scene.fleet(resource), report)
 
@@ -37,22 +37,23 @@ def _too_early(resource: Resource, report: Report) -> Report:
 
 
 def _told(scene: Scene, fleet: Fleet, report: Report) -> Report:
-    seen = scene.yard.deployments.get(fleet.deployment)
+    seen = scene.cache.deployments.get(fleet.deployment)
     ours = seen if seen is not None and seen.owner == fleet.uid else None
     figures = scene.pool_figures.get(fleet.place, NOTHING)
 
     def judged(finding: Finding) -> Finding:
         if finding.type is not Type.READY or not finding.status:
             return finding
-        pods = scene.yard.of_pool(fleet.key.namespace, fleet.pool)
-        return staffing.ready(scene.refused.get(fleet.key), fleet.fixed, ours, pods, figures, _applied(scene, fleet, ours))
+        pods = scene.cache.of_pool(fleet.key.namespace, fleet.pool)
+        refused, applied = scene.refused.get(fleet.key), _applied(scene, fleet, ours)
+        return worker_verdict.ready(refused, fleet.fixed, ours, pods, figures, applied)
 
     findings = tuple(map(judged, report.findings))
     ready = next(each for each in findings if each.type is Type.READY)
     decided = scene.scaled.get(fleet.key) if fleet.replicas is None else None
-    counts: dict[str, Any] = {**report.figures, **staffing.counts(fleet.pool, ours, figures)}
+    counts: dict[str, Any] = {**report.figures, **worker_verdict.counts(fleet.pool, ours, figures)}
     counts |= {"scaling": decided} if decided else {}
-    more = (staffing.progressing(ready, ours), staffing.scaling_active(fleet.replicas is None, decided))
+    more = (worker_verdict.progressing(ready, ours), worker_verdict.scaling_active(fleet.replicas is None, decided))
     return Report((*findings, *more), counts)
 
 

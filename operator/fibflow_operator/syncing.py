@@ -1,7 +1,7 @@
-"""Settling: a leader brings rows up to date, then tells statuses of it; what fails is put back with a wait.
+"""Syncing: rows are brought up to date with their resources, then statuses with the rows; what fails is put back with a wait.
 
-`rows` and `reports` are two queues of keys; a key whose row is settled goes on into `reports`, and to whoever tends workers.
-What is done about a key is decided in `reconcile`; who fills `rows`, and when these are called, is told in `leading`.
+`rows` and `reports` are two queues of keys; a key whose row is synced goes on into `reports`, and to the worker controller.
+What is done about a key is in `reconcile`; what fills `rows`, and who calls this, is in `leading`.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ RECONCILED = counter(
 
 
 @dataclass(slots=True)
-class Settling:
-    """One leader's. `settled` is told the keys whose rows are as they should be."""
+class Syncing:
+    """One leader's. `synced` is told the keys whose rows are as they should be."""
 
     scene: Scene
     teller: Teller
     rows: Queue[Key]
     reports: Queue[Key]
-    settled: Callable[[Collection[Key]], None]
+    synced: Callable[[Collection[Key]], None]
 
-    async def settle(self, keys: Collection[Key]) -> None:
+    async def sync(self, keys: Collection[Key]) -> None:
         """Bring rows up to date."""
         try:
             following = await rows.reconcile(self.scene, keys)
         except Exception as error:
-            await self._not_settled(keys, error)
+            await self._not_synced(keys, error)
             return
         RECONCILED.labels("rows", "done").inc(len(keys))
         for key in keys:
             self.rows.done(key)
         self.rows.add(following)
-        self.settled(keys)
+        self.synced(keys)
         self.reports.add(keys)
 
-    async def _not_settled(self, keys: Collection[Key], error: Exception) -> None:
+    async def _not_synced(self, keys: Collection[Key], error: Exception) -> None:
         known = isinstance(error, DatabaseError | LeadLost)
-        (log.warning if known else log.exception)("rows_not_settled", keys=len(keys), error=one_line(error))
+        (log.warning if known else log.exception)("rows_not_synced", keys=len(keys), error=one_line(error))
         RECONCILED.labels("rows", "failed").inc(len(keys))
         failure = f"not stored yet: {one_line(error)[:300]}; it is tried again"
         for key in keys:

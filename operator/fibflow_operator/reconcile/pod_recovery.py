@@ -1,6 +1,6 @@
-"""Pods: what is gone is fenced and its tasks go to others, at once; what ended in a pod is reaped; what leaves is let be.
+"""Pod recovery: a pod that is gone is fenced, and its tasks go to others at once; one that leaves is left to its drain.
 
-Each pod is attended by its uid, as often as it changes, and again while it leaves or is silent: a silent one at the very
+Each pod is looked at by its uid, as often as it changes, and again while it leaves or is silent: a silent one at the very
 instant at which its worker will have missed two heartbeats, unless it renews. An act that was done is remembered and not
 repeated. What a pod's state means is decided in `pods`.
 
@@ -38,7 +38,7 @@ class Pods(Protocol):
 
 
 @dataclass(slots=True)
-class Ward:
+class PodHistory:
     """What was done about pods so far, and since when they were seen leaving (monotonic seconds); by uid."""
 
     lost: dict[str, Name] = field(default_factory=dict)
@@ -64,26 +64,26 @@ class Ward:
             del self.fenced[next(iter(self.fenced))]
 
 
-async def attend(scene: Scene, pods: Pods, ward: Ward, uid: str) -> float | None:
+async def recover(scene: Scene, pods: Pods, history: PodHistory, uid: str) -> float | None:
     """Do what is due about a pod; in how many seconds it is to be looked at again, None for not before something is told.
 
     Raises ApiFailure, DatabaseError, LeadLost.
     """
-    if uid in ward.fenced:
-        if ward.lost.pop(uid, None) is not None:
-            scene.yard.pods.pop(uid, None)
+    if uid in history.fenced:
+        if history.lost.pop(uid, None) is not None:
+            scene.cache.pods.pop(uid, None)
         return None
-    if uid in ward.lost and await _lives(scene, pods, ward, uid):
+    if uid in history.lost and await _lives(scene, pods, history, uid):
         return None
-    pod = scene.yard.pods.get(uid)
-    if _gone(ward, uid, pod):
-        await _fence(scene, ward, uid, pod)
+    pod = scene.cache.pods.get(uid)
+    if _gone(history, uid, pod):
+        await _fence(scene, history, uid, pod)
         return None
     if pod is None:
         return None
-    if pod.ended_at is not None and ward.ended_at.get(uid, 0) < pod.ended_at:
+    if pod.ended_at is not None and history.ended_at.get(uid, 0) < pod.ended_at:
         _told("container_ended", pod, await scene.writer.write(reap_former, uid, pod.ended_at))
-        ward.ended_at[uid] = pod.ended_at
+        history.ended_at[uid] = pod.ended_at
     again = await _listen(scene, pod) if pod.silent else None
     return SOON if pod.leaving else again
 
@@ -96,31 +96,31 @@ async def _listen(scene: Scene, pod: Pod) -> float:
     return SELDOM if not wait else min(max(wait, A_MOMENT), SELDOM)
 
 
-async def _lives(scene: Scene, pods: Pods, ward: Ward, uid: str) -> bool:
+async def _lives(scene: Scene, pods: Pods, history: PodHistory, uid: str) -> bool:
     """Whether a pod that the watch lost is there all the same; it is of no pool of ours then."""
-    if await pods.pod_uid(ward.lost[uid]) != uid:
+    if await pods.pod_uid(history.lost[uid]) != uid:
         return False
-    if (name := ward.lost.pop(uid, None)) is not None:  # or it was seen again meanwhile
-        scene.yard.pods.pop(uid, None)
+    if (name := history.lost.pop(uid, None)) is not None:  # or it was seen again meanwhile
+        scene.cache.pods.pop(uid, None)
         log.info("pod_lives", pod_uid=uid, pod=name.name, namespace=name.namespace)
     return True
 
 
-def _gone(ward: Ward, uid: str, pod: Pod | None) -> bool:
-    if uid in ward.lost or pod is None:
-        return uid in ward.lost
+def _gone(history: PodHistory, uid: str, pod: Pod | None) -> bool:
+    if uid in history.lost or pod is None:
+        return uid in history.lost
     if not pod.leaving:
         return pod.over
-    since = ward.leaving_since.setdefault(uid, time.monotonic())
+    since = history.leaving_since.setdefault(uid, time.monotonic())
     return pod.over or overdue(pod, time.monotonic() - since)
 
 
-async def _fence(scene: Scene, ward: Ward, uid: str, pod: Pod | None) -> None:
+async def _fence(scene: Scene, history: PodHistory, uid: str, pod: Pod | None) -> None:
     reaped = await scene.writer.write(fence_pods, [uid])
     log.info("pod_fenced", pod_uid=uid, pod=pod.name if pod else None, workers=reaped)
-    if uid in ward.lost:
-        scene.yard.pods.pop(uid, None)
-    ward.forget(uid)
+    if uid in history.lost:
+        scene.cache.pods.pop(uid, None)
+    history.forget(uid)
 
 
 def _told(event: str, pod: Pod, reaped: list[int]) -> None:

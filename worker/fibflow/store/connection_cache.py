@@ -1,4 +1,4 @@
-"""Connections for single statements that stay at hand between them, instead of going back to their pool each time.
+"""A cache of connections for single statements: they are kept from one to the next instead of going back to their pool.
 
 Checking a connection out, wrapping it and returning it took a client as long as all the rest of its part of an enqueue
 (docs/decisions/0005-turns.md). The pool still makes, counts and renews connections; what they are used for is not known here.
@@ -15,7 +15,7 @@ LONGEST = 60
 """Seconds that a connection is kept, or so: the plans that it keeps may be older than what the tables hold."""
 
 
-class AtHand:
+class ConnectionCache:
     """Lends the connection that came back last, else one of the engine's pool.
 
     To the pool goes back whose block failed, what is older than `longest` seconds, what comes while others wait there, and
@@ -81,7 +81,7 @@ class Loan:
 
     __slots__ = ("connection", "era", "lender", "until")
 
-    def __init__(self, lender: AtHand, connection: sa.Connection, until: float, era: int) -> None:
+    def __init__(self, lender: ConnectionCache, connection: sa.Connection, until: float, era: int) -> None:
         self.lender = lender
         self.connection = connection
         self.until = until

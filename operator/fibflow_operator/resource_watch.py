@@ -1,4 +1,4 @@
-"""The watch: kopf tells of every event, and each is handed on at once. The only module that knows kopf.
+"""The watch on our own resources: kopf tells of every event, and each is handed on at once. Only this module knows kopf.
 
 It decides nothing, and keeps nothing in resources: no finalizer, no annotation. kopf runs in a thread and an event loop
 of its own, for it takes the loop that it runs in for its own; it is started anew whenever it ends.
@@ -30,7 +30,7 @@ IDENTITY: Any = "fibflow"
 Deliver = Callable[[str, str | None, Mapping[str, Any]], None]
 
 
-class Watch:
+class ResourceWatch:
     """Tells `deliver(kind, event, resource)` of each event, from another thread, between `start` and `stop`."""
 
     def __init__(self, credentials: Callable[[], Credentials], namespaces: Sequence[str], deliver: Deliver) -> None:

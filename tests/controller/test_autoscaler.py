@@ -7,9 +7,9 @@ import pytest
 
 from controller.shelf import Shelf
 from fibflow.scaling import Rule
-from fibflow_operator import sizing
+from fibflow_operator import autoscaler
+from fibflow_operator.autoscaler import SCALE_AT_MOST, SHARE, Autoscaler
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.sizing import SCALE_AT_MOST, SHARE, Sizing
 from fibflow_operator.verdict import Standing
 from fibflow_operator.world import World, seen
 
@@ -36,15 +36,15 @@ def test_the_next_look_waits_for_what_the_last_look_cost_and_not_for_what_the_sc
         scene = Scene(World(), writer=None)  # type: ignore[arg-type]
         scene.world.see(pool)
         scene.standings[pool.key] = Standing(edition=pool.edition, rule=Rule())
-        one = Sizing(scene, Shelf("shop"), changed=lambda keys: None)
+        one = Autoscaler(scene, Shelf("shop"), changed=lambda keys: None)
         one.work.set()
         with pytest.raises(asyncio.CancelledError):
             await one.run()
 
-    monkeypatch.setattr(Sizing, "_sight", sight)
-    monkeypatch.setattr(sizing, "scale", scale)
-    monkeypatch.setattr(sizing, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr("fibflow_operator.sizing.asyncio.sleep", sleep)
+    monkeypatch.setattr(Autoscaler, "_sight", sight)
+    monkeypatch.setattr(autoscaler, "scale", scale)
+    monkeypatch.setattr(autoscaler, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("fibflow_operator.autoscaler.asyncio.sleep", sleep)
     asyncio.run(scene())
     assert paused == [pause]
 
@@ -56,7 +56,7 @@ class Calls:
         self.begun: list[str] = []
         self.heard, self.released = asyncio.Event(), asyncio.Event()
 
-    async def scale(self, scene, hands, scaling, fleet, sight) -> bool:
+    async def scale(self, scene, workloads, scaling, fleet, sight) -> bool:
         self.begun.append(fleet.pool)
         self.heard.set()
         if fleet.pool == "slow":
@@ -71,7 +71,7 @@ class Calls:
                 await self.heard.wait()
 
 
-def pools(*names: str) -> Sizing:
+def pools(*names: str) -> Autoscaler:
     """A leader of these pools, who looks only for a reason."""
     scene = Scene(World(), writer=None)  # type: ignore[arg-type]
     for version, name in enumerate(names, start=1):
@@ -79,7 +79,7 @@ def pools(*names: str) -> Sizing:
         pool = seen({"kind": "WorkerPool", "metadata": metadata, "spec": {"app": "a:b", "image": "i:1"}})
         scene.world.see(pool)
         scene.standings[pool.key] = Standing(edition=pool.edition, rule=Rule())
-    return Sizing(scene, Shelf("shop"), changed=lambda keys: None)
+    return Autoscaler(scene, Shelf("shop"), changed=lambda keys: None)
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def calls(monkeypatch):
     async def sight(self, namespaces):
         return None
 
-    monkeypatch.setattr(Sizing, "_sight", sight)
-    monkeypatch.setattr(sizing, "scale", made.scale)
-    monkeypatch.setattr(sizing, "SCALE_EVERY", 3600)
+    monkeypatch.setattr(Autoscaler, "_sight", sight)
+    monkeypatch.setattr(autoscaler, "scale", made.scale)
+    monkeypatch.setattr(autoscaler, "SCALE_EVERY", 3600)
     return made
 
 
@@ -111,7 +111,7 @@ def test_a_call_that_takes_its_time_delays_no_other_pool_and_is_the_only_one_abo
 
 
 def test_so_many_calls_at_once_and_no_more(calls, monkeypatch):
-    monkeypatch.setattr(sizing, "AT_ONCE", 1)
+    monkeypatch.setattr(autoscaler, "AT_ONCE", 1)
 
     async def course():
         one = pools("slow", "quick")

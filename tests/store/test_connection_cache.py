@@ -10,7 +10,7 @@ from pytest import MonkeyPatch
 
 from fibflow.client import Client
 from fibflow.errors import DatabaseUnavailable
-from fibflow.store.at_hand import AtHand
+from fibflow.store.connection_cache import ConnectionCache
 from fibflow.store.database import Database, Session, read
 
 BACKEND = sa.text("SELECT pg_backend_pid()")
@@ -24,8 +24,8 @@ def engine(postgres_url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def at_hand(engine: sa.Engine) -> Iterator[AtHand]:
-    made = AtHand(engine, 4)
+def cache(engine: sa.Engine) -> Iterator[ConnectionCache]:
+    made = ConnectionCache(engine, 4)
     yield made
     made.dispose()
 
@@ -37,32 +37,32 @@ def other(postgres_url: str) -> Iterator[Database]:
     made.close()
 
 
-def test_one_connection_serves_one_block_after_another_and_never_goes_back(at_hand: AtHand, engine: sa.Engine) -> None:
-    with at_hand.connect() as first:
+def test_one_connection_serves_one_block_after_another_and_never_goes_back(cache: ConnectionCache, engine: sa.Engine) -> None:
+    with cache.connect() as first:
         pass
     assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
-    with at_hand.connect() as second:
+    with cache.connect() as second:
         assert second is first
 
 
-def test_two_blocks_at_once_have_a_connection_each_and_the_last_back_is_lent_first(at_hand: AtHand) -> None:
-    with at_hand.connect() as outer, at_hand.connect() as inner:
+def test_two_blocks_at_once_have_a_connection_each_and_the_last_back_is_lent_first(cache: ConnectionCache) -> None:
+    with cache.connect() as outer, cache.connect() as inner:
         assert inner is not outer
-    with at_hand.connect() as again:
+    with cache.connect() as again:
         assert again is outer
 
 
-def test_a_connection_whose_block_failed_goes_back_to_the_pool(at_hand: AtHand, engine: sa.Engine) -> None:
-    with pytest.raises(RuntimeError), at_hand.connect():
+def test_a_connection_whose_block_failed_goes_back_to_the_pool(cache: ConnectionCache, engine: sa.Engine) -> None:
+    with pytest.raises(RuntimeError), cache.connect():
         raise RuntimeError
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-def test_a_connection_that_is_too_old_goes_back_to_the_pool(at_hand: AtHand, engine: sa.Engine) -> None:
-    at_hand.longest = 0
-    with at_hand.connect() as first:
+def test_a_connection_that_is_too_old_goes_back_to_the_pool(cache: ConnectionCache, engine: sa.Engine) -> None:
+    cache.longest = 0
+    with cache.connect() as first:
         pass
-    with at_hand.connect() as second:
+    with cache.connect() as second:
         assert second is not first
         assert first.closed
         assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
@@ -70,52 +70,52 @@ def test_a_connection_that_is_too_old_goes_back_to_the_pool(at_hand: AtHand, eng
 
 def test_who_waits_for_the_pool_gets_the_connection_that_comes_back(postgres_url: str, monkeypatch: MonkeyPatch) -> None:
     engine = sa.create_engine(Database(postgres_url).url, pool_size=1, max_overflow=0, pool_timeout=20)
-    at_hand, asked, connect = AtHand(engine, 4), Event(), engine.connect
+    cache, asked, connect = ConnectionCache(engine, 4), Event(), engine.connect
 
     def connect_telling() -> sa.Connection:
         asked.set()
         return connect()
 
     with ThreadPoolExecutor(1) as other:
-        with at_hand.connect() as first:
+        with cache.connect() as first:
             monkeypatch.setattr(engine, "connect", connect_telling)
-            waiting = other.submit(at_hand.connect)
+            waiting = other.submit(cache.connect)
             assert asked.wait(20)
         with waiting.result() as second:
             assert first.closed
             assert not second.closed
-    at_hand.dispose()
+    cache.dispose()
 
 
 def test_no_more_are_kept_than_asked_for(engine: sa.Engine) -> None:
-    at_hand = AtHand(engine, 1)
-    with at_hand.connect() as outer, at_hand.connect() as inner:
+    cache = ConnectionCache(engine, 1)
+    with cache.connect() as outer, cache.connect() as inner:
         pass
     assert outer.closed
     assert not inner.closed
-    at_hand.dispose()
+    cache.dispose()
 
 
-def test_after_one_was_lost_no_other_of_its_time_is_lent(at_hand: AtHand) -> None:
-    with at_hand.connect() as outer, at_hand.connect() as inner:
+def test_after_one_was_lost_no_other_of_its_time_is_lent(cache: ConnectionCache) -> None:
+    with cache.connect() as outer, cache.connect() as inner:
         backends = {each.execute(BACKEND).scalar_one() for each in (outer, inner)}
-    with pytest.raises(RuntimeError), at_hand.connect() as lost:
+    with pytest.raises(RuntimeError), cache.connect() as lost:
         lost.invalidate()
         raise RuntimeError
-    with at_hand.connect() as next_:
+    with cache.connect() as next_:
         assert next_.execute(BACKEND).scalar_one() not in backends
 
 
-def test_what_comes_back_after_the_end_is_closed(at_hand: AtHand) -> None:
-    with at_hand.connect() as connection:
-        at_hand.dispose()
+def test_what_comes_back_after_the_end_is_closed(cache: ConnectionCache) -> None:
+    with cache.connect() as connection:
+        cache.dispose()
     assert connection.closed
 
 
-def test_what_waits_is_closed_in_the_end(at_hand: AtHand, engine: sa.Engine) -> None:
-    with at_hand.connect() as connection:
+def test_what_waits_is_closed_in_the_end(cache: ConnectionCache, engine: sa.Engine) -> None:
+    with cache.connect() as connection:
         pass
-    at_hand.dispose()
+    cache.dispose()
     assert connection.closed
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 

@@ -4,10 +4,10 @@ import pytest
 
 from controller.test_deployment import fleet
 from fibflow.store.pools import PoolFigures
-from fibflow_operator import deployment, staffing
+from fibflow_operator import deployment, worker_verdict
 from fibflow_operator.pods import pod
 from fibflow_operator.reasons import Reason, Refusal
-from fibflow_operator.yard import deployment as read
+from fibflow_operator.workload_cache import deployment as read
 
 FINE = PoolFigures()
 
@@ -46,18 +46,18 @@ def ailing(phase="Pending", **more):
     ],
 )
 def test_the_first_cause_is_told(refused, asked, found, pods, figures, reason):
-    said = staffing.ready(refused, asked, found, pods, figures)
+    said = worker_verdict.ready(refused, asked, found, pods, figures)
     assert said.reason is reason and said.status is (reason is Reason.IN_FORCE)
 
 
 @pytest.mark.parametrize("passing", [ailing("Failed"), ailing(deletionTimestamp="2026-01-01T00:00:00Z")])
 def test_a_pod_that_is_over_or_leaves_is_no_trouble(passing):
-    assert staffing.ready(None, 2, seen(), [passing], FINE).reason is Reason.IN_FORCE
+    assert worker_verdict.ready(None, 2, seen(), [passing], FINE).reason is Reason.IN_FORCE
 
 
 def test_a_pool_is_not_ready_until_what_was_applied_was_seen():
     def said(applied):
-        return staffing.ready(None, None, seen(5, 2), [], FINE, applied).reason
+        return worker_verdict.ready(None, None, seen(5, 2), [], FINE, applied).reason
 
     assert (said(1), said(2)) == (Reason.IN_FORCE, Reason.WORKERS_STARTING)
 
@@ -66,13 +66,13 @@ def test_a_pool_is_not_ready_until_what_was_applied_was_seen():
     ("asked", "found", "growing"), [(None, seen(5, 2), True), (None, seen(2, 2), False), (2, seen(2, 1), True)]
 )
 def test_a_pool_that_grows_says_so(asked, found, growing):
-    said = staffing.progressing(staffing.ready(None, asked, found, [], FINE), found)
+    said = worker_verdict.progressing(worker_verdict.ready(None, asked, found, [], FINE), found)
     assert (said.status, said.reason) == (growing, Reason.WORKERS_STARTING if growing else Reason.ROLLED_OUT)
     assert not growing or said.message.startswith(f"{found.ready} of {found.wanted} workers are ready")
 
 
 def test_a_pool_that_cannot_go_on_says_so():
-    said = staffing.progressing(staffing.ready(None, None, seen(5, 2), [ailing()], FINE), seen(5, 2))
+    said = worker_verdict.progressing(worker_verdict.ready(None, None, seen(5, 2), [ailing()], FINE), seen(5, 2))
     assert (said.status, said.reason) == (False, Reason.STUCK)
 
 

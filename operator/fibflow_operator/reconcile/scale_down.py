@@ -1,4 +1,4 @@
-"""Letting go: a fleet is made smaller by `/scale` alone, and idle workers go first.
+"""Scale-down: a fleet is made smaller by `/scale` alone, and idle workers go first.
 
 Down, in this order: idle workers are marked in the database, so that they take nothing new; their pods are annotated, so
 that a ReplicaSet takes them first; then the scale is lowered by as many as are marked, and no more. A ReplicaSet takes pods
@@ -27,7 +27,7 @@ from fibflow_operator.fleet import Fleet
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.pods import Pod
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.yard import Deployment
+from fibflow_operator.workload_cache import Deployment
 
 log = logger(__name__)
 UNKNOWN = 500
@@ -79,7 +79,7 @@ class Change:
             idle = []
         most = max(fewer - len(idle or ()), 0)
         await self._give_back(going[: max(len(going) - most, 0)])
-        if fewer == 0 or idle is None or not (obeyed or self.seen.settled):
+        if fewer == 0 or idle is None or not (obeyed or self.seen.all_updated):
             return
         going = going[max(len(going) - most, 0) :]
         if len(going) < most and await self.scene.writer.write(mark_idle, *self.fleet.place, most - len(going)):
@@ -117,7 +117,7 @@ class Change:
 
         None while it is not known, or may be that one of them works: then a busy pod could be the first to go.
         """
-        there = [pod for pod in self.scene.yard.of_pool(*self.fleet.place) if not (pod.leaving or pod.over)]
+        there = [pod for pod in self.scene.cache.of_pool(*self.fleet.place) if not (pod.leaving or pod.over)]
         unready = {pod.uid: pod for pod in there if not pod.ready}
         if len(unready) != self.seen.replicas - self.seen.ready or (unready and len(there) != self.seen.replicas):
             return None
@@ -135,7 +135,7 @@ class Change:
 
     def _stays(self, worker: Marked) -> bool:
         """Whether its pod is there, as far as is known, and not on its way out."""
-        pod = self.scene.yard.pods.get(worker.pod_uid)
+        pod = self.scene.cache.pods.get(worker.pod_uid)
         return pod is None or not (pod.leaving or pod.over)
 
     async def _give_back(self, staying: Sequence[Marked]) -> None:

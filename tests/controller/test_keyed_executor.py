@@ -1,16 +1,16 @@
-"""Strands: acts on one thing one after the other, on several side by side, and none is forgotten."""
+"""The keyed executor: calls about one key one at a time, about several side by side, and none is forgotten."""
 
 import asyncio
 from functools import partial
 
-from fibflow_operator.strands import Strands
+from fibflow_operator.keyed_executor import KeyedExecutor
 
 
 class Stage:
-    """Strands, what is done in them, and how often it was asked to look anew. An act ends when it is let go."""
+    """An executor, what it ran, and how often it asked to look anew. A call ends when it is let go."""
 
     def __init__(self, most: int = 2) -> None:
-        self.strands = Strands(most, self._again)
+        self.executor = KeyedExecutor(most, self._again)
         self.begun: list[str] = []
         self.anew = 0
         self.go = asyncio.Event()
@@ -24,7 +24,7 @@ class Stage:
 
     async def end(self) -> None:
         self.go.set()
-        await self.strands.pause(10)
+        await self.executor.wait(10)
         await asyncio.sleep(0)
 
 
@@ -36,7 +36,7 @@ def test_one_that_lasts_holds_no_other_up_but_what_is_beyond_the_most():
     async def story():
         stage = Stage(most=2)
         for name in ("one", "two", "three"):
-            stage.strands.begin(name, partial(stage.act, name))
+            stage.executor.submit(name, partial(stage.act, name))
         await asyncio.sleep(0.01)
         assert stage.begun == ["one", "two"]
         await stage.end()
@@ -48,9 +48,9 @@ def test_one_that_lasts_holds_no_other_up_but_what_is_beyond_the_most():
 def test_what_is_left_out_is_looked_at_anew_when_the_act_ends():
     async def story():
         stage = Stage()
-        stage.strands.begin("one", partial(stage.act, "first"))
+        stage.executor.submit("one", partial(stage.act, "first"))
         await asyncio.sleep(0)
-        stage.strands.begin("one", partial(stage.act, "second"))
+        stage.executor.submit("one", partial(stage.act, "second"))
         assert stage.anew == 0
         await stage.end()
         assert (stage.begun, stage.anew) == (["first"], 1)
@@ -64,9 +64,9 @@ def test_an_act_that_is_begun_as_soon_as_one_has_ended_is_done():
         stage.go.set()
 
         async def ends_in_a_step():
-            asyncio.get_running_loop().call_soon(stage.strands.begin, "one", partial(stage.act, "second"))
+            asyncio.get_running_loop().call_soon(stage.executor.submit, "one", partial(stage.act, "second"))
 
-        stage.strands.begin("one", ends_in_a_step)
+        stage.executor.submit("one", ends_in_a_step)
         while not stage.begun and not stage.anew:
             await asyncio.sleep(0)
         await stage.end()
@@ -86,9 +86,9 @@ def test_what_lasts_is_cancelled_at_the_end():
             finally:
                 ended.set()
 
-        stage.strands.begin("one", lasts)
+        stage.executor.submit("one", lasts)
         await asyncio.sleep(0)
-        await stage.strands.end()
+        await stage.executor.shutdown()
         assert ended.is_set()
 
     told(story)

@@ -1,8 +1,8 @@
-"""Tending: what a leader does about workers, in two queues: `workers`, by resource, and `pods`, by uid.
+"""The worker controller: it keeps Deployments as their resources ask, and recovers the tasks of pods that are gone.
 
-They are filled by what is told of Deployments and pods, and by the rows that were settled. Pods come first: their tasks
-wait. Whatever fails is put back with a wait. What is done is the business of reconcile/workers.py and reconcile/ward.py;
-how many workers there are is that of `sizing`.
+It has two queues: `workers`, by resource, and `pods`, by uid. What informers see of Deployments, disruption budgets and pods
+fills them, and so does every row that was synced; what fails is put back with a wait. What is done about a key is in
+reconcile/workers.py and reconcile/pod_recovery.py. How many workers there are is not its business: that is `autoscaler`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from fibflow.errors import DatabaseError, LeadLost, one_line
 from fibflow.logs import logger
 from fibflow.store.lost_pods import PodRow
 from fibflow_operator.health import Rounds
+from fibflow_operator.keyed_executor import KeyedExecutor
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.names import deployment_of, of_deployment, of_pool
 from fibflow_operator.pods import Pod, pod
 from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import workers
+from fibflow_operator.reconcile.pod_recovery import PodHistory, Pods, leaseholders, recover, unlisted
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.reconcile.ward import Pods, Ward, attend, leaseholders, unlisted
-from fibflow_operator.reconcile.workers import Hands
-from fibflow_operator.strands import Strands
+from fibflow_operator.reconcile.workers import Workloads
+from fibflow_operator.workload_cache import Deployment, Newest, P, budget, deployment
 from fibflow_operator.world import Key, Kind
-from fibflow_operator.yard import Deployment, P, Places, budget, deployment
 
 log = logger(__name__)
 WORKERS_AT_ONCE = 16
@@ -38,23 +38,23 @@ LATER = 10.0
 """Seconds, at least, until a Deployment is tried again that was refused."""
 
 
-class Both(Hands, Pods, Protocol):
+class Both(Workloads, Pods, Protocol):
     """Where Deployments are changed, and pods looked up."""
 
 
 @dataclass(slots=True)
-class Tending:
+class WorkerController:
     """One leader's. `changed` is told the resources whose workers changed."""
 
     scene: Scene
-    hands: Both
+    workloads: Both
     changed: Callable[[Iterable[Key]], None]
     rounds: Rounds = field(default_factory=Rounds)
     workers: Queue[Key] = field(default_factory=Queue)
     pods: Queue[str] = field(default_factory=Queue)
-    ward: Ward = field(default_factory=Ward)
+    history: PodHistory = field(default_factory=PodHistory)
     told: Callable[[Deployment | None], None] = lambda seen: None
-    """Is told what Deployment was seen, None for that workers were tended: how many there are may be wrong now."""
+    """Is told which Deployment was seen, or None when workers were reconciled: their number may be wrong now."""
     holders: deque[tuple[float, set[PodRow]]] = field(default_factory=partial(deque, maxlen=60))
     """Who held a lease, and when that had been read (monotonic seconds): who held one before a list was begun, and is not
     in it, has gone without being seen to. The first is read before anything is followed."""
@@ -64,7 +64,7 @@ class Tending:
     def see_deployment(self, type_: str, raw: Mapping[str, Any]) -> None:
         """An event came."""
         seen = deployment(raw)
-        self.scene.yard.deployments.see(seen, type_ == "DELETED")
+        self.scene.cache.deployments.see(seen, type_ == "DELETED")
         self.told(seen)
         self._touched([of_deployment(seen.name)])
 
@@ -72,51 +72,51 @@ class Tending:
         self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float = 0.0
     ) -> None:
         """A complete list came."""
-        self._see_all(self.scene.yard.deployments, namespace, version, map(deployment, raw))
+        self._see_all(self.scene.cache.deployments, namespace, version, map(deployment, raw))
 
     def see_budget(self, type_: str, raw: Mapping[str, Any]) -> None:
         """An event came."""
         seen = budget(raw)
-        known = self.scene.yard.budgets.get(seen.name)
-        self.scene.yard.budgets.see(seen, type_ == "DELETED")
+        known = self.scene.cache.budgets.get(seen.name)
+        self.scene.cache.budgets.see(seen, type_ == "DELETED")
         if type_ == "DELETED" or known is None or replace(known, version=seen.version) != seen:  # not only its counts
             self._touched([of_deployment(seen.name)])
 
     def see_budgets(self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float = 0.0) -> None:
         """A complete list came."""
-        self._see_all(self.scene.yard.budgets, namespace, version, map(budget, raw))
+        self._see_all(self.scene.cache.budgets, namespace, version, map(budget, raw))
 
-    def _see_all(self, places: Places[P], namespace: str | None, version: int, seen: Iterable[P]) -> None:
-        yard = self.scene.yard
-        first = not yard.knows(namespace or "")
+    def _see_all(self, places: Newest[P], namespace: str | None, version: int, seen: Iterable[P]) -> None:
+        cache = self.scene.cache
+        first = not cache.knows(namespace or "")
         changed = places.see_all(namespace, version, seen)
         self._touched(map(of_deployment, changed))
-        if first and yard.knows(namespace or ""):  # who waited for the lists goes on
+        if first and cache.knows(namespace or ""):  # who waited for the lists goes on
             self._touched(self.scene.world.staffed())
 
     def see_pod(self, type_: str, raw: Mapping[str, Any]) -> None:
         """An event came."""
         seen = pod(raw)
-        if self.scene.yard.see_pod(seen) or type_ == "DELETED":
-            self._attend([seen], lost=type_ == "DELETED")
+        if self.scene.cache.see_pod(seen) or type_ == "DELETED":
+            self._queue_pods([seen], lost=type_ == "DELETED")
 
     def see_pods(self, namespace: str | None, version: int, raw: Iterable[Mapping[str, Any]], begun: float) -> None:
         """A complete list came, which was begun at that moment (monotonic seconds)."""
         seen = [pod(each) for each in raw]
         listed = {each.uid for each in seen}
-        if namespace not in self.scene.yard.listed:
-            self.scene.yard.listed.add(namespace)
+        if namespace not in self.scene.cache.listed:
+            self.scene.cache.listed.add(namespace)
             self.changed(self.scene.world.staffed())
-        self._attend([each for each in seen if self.scene.yard.see_pod(each)])
-        self._attend(self.scene.yard.missing(namespace, version, listed), lost=True)
+        self._queue_pods([each for each in seen if self.scene.cache.see_pod(each)])
+        self._queue_pods(self.scene.cache.missing(namespace, version, listed), lost=True)
         before = next((held for read, held in reversed(self.holders) if read < begun), set())
         unseen = unlisted(before, namespace, listed)
-        self.ward.lost |= {uid: name for uid, name in unseen.items() if uid not in self.ward.fenced}
+        self.history.lost |= {uid: name for uid, name in unseen.items() if uid not in self.history.fenced}
         self.pods.add(unseen)
 
-    def _attend(self, seen: Iterable[Pod], lost: bool = False) -> None:
+    def _queue_pods(self, seen: Iterable[Pod], lost: bool = False) -> None:
         for each in seen:
-            self.ward.see(each, lost)
+            self.history.see(each, lost)
             self.pods.add([each.uid])
             self.changed([of_pool(each.namespace, each.pool)])
 
@@ -129,10 +129,10 @@ class Tending:
         """What was refused may be different now, though nobody told of it."""
         self.workers.add(self.scene.refused)
 
-    def settled(self, keys: Iterable[Key]) -> None:
+    def synced(self, keys: Iterable[Key]) -> None:
         """Their rows are as they should be: what they say of workers is next, be it that they have none any more."""
         staffed = (key for key in keys if key.kind is not Kind.CRON_TASK)
-        self.workers.add(key for key in staffed if self._is_staffed(key) or deployment_of(key) in self.scene.yard.deployments)
+        self.workers.add(key for key in staffed if self._is_staffed(key) or deployment_of(key) in self.scene.cache.deployments)
 
     def _is_staffed(self, key: Key) -> bool:
         resource = self.scene.world.get(key)
@@ -140,45 +140,45 @@ class Tending:
 
     # ── the queues ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def tend_workers(self) -> None:
+    async def reconcile_workers(self) -> None:
         """Work on resources until cancelled."""
         while True:
             keys = await self.workers.taking(WORKERS_AT_ONCE)
             with self.rounds.at("workers"):
-                await asyncio.gather(*map(self._tend, keys))
+                await asyncio.gather(*map(self._reconcile, keys))
 
-    async def _tend(self, key: Key) -> None:
+    async def _reconcile(self, key: Key) -> None:
         try:
-            done = await workers.reconcile(self.scene, self.hands, key)
+            done = await workers.reconcile(self.scene, self.workloads, key)
         except Exception as error:
             known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
-            (log.warning if known else log.exception)("workers_not_tended", name=key.name, error=one_line(error))
+            (log.warning if known else log.exception)("workers_not_reconciled", name=key.name, error=one_line(error))
             self.workers.failed(key, getattr(error, "retry_after", 0.0))
         else:
             self.workers.done(key) if done else self.workers.failed(key, LATER)
             self.changed([key])
             self.told(None)
 
-    async def tend_pods(self) -> None:
+    async def recover_pods(self) -> None:
         """Work on pods until cancelled. What is slow about one holds no other up."""
-        strands = Strands(PODS_AT_ONCE, again=lambda: None)  # the queue gives nothing that is being worked on
+        executor = KeyedExecutor(PODS_AT_ONCE, again=lambda: None)  # the queue gives nothing that is being worked on
         try:
             while True:
                 for uid in await self.pods.taking(PODS_AT_ONCE):
-                    strands.begin(uid, partial(self._in_round, uid))
+                    executor.submit(uid, partial(self._in_round, uid))
         finally:
-            await strands.end()
+            await executor.shutdown()
 
     async def _in_round(self, uid: str) -> None:
         with self.rounds.at(f"pod {uid}"):
-            await self._attend_one(uid)
+            await self._recover(uid)
 
-    async def _attend_one(self, uid: str) -> None:
+    async def _recover(self, uid: str) -> None:
         try:
-            again = await attend(self.scene, self.hands, self.ward, uid)
+            again = await recover(self.scene, self.workloads, self.history, uid)
         except Exception as error:
             known = isinstance(error, ApiFailure | DatabaseError | LeadLost)
-            (log.warning if known else log.exception)("pod_not_attended", pod_uid=uid, error=one_line(error))
+            (log.warning if known else log.exception)("pod_not_recovered", pod_uid=uid, error=one_line(error))
             self.pods.failed(uid, getattr(error, "retry_after", 0.0))
         else:
             self.pods.done(uid)
