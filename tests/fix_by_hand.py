@@ -13,7 +13,7 @@ from fibflow import Client, NewTask, Outcome
 from fibflow.lifecycle import Next, after_failure, after_release, ended
 from fibflow.model import WorkerId
 from fibflow.plain_verbs import NO_PAYLOAD
-from fibflow.store import claim, leases, outlook, record, settle
+from fibflow.store import claim, leases, polling, record, settle
 from fibflow.store.claim import Claimed
 from fibflow.store.database import Database, Session, write
 from fibflow.store.ending import Ending
@@ -48,7 +48,7 @@ class Hand:
 
     def claim(self, type: str = "work", limit: int = 1) -> list[Claimed]:
         """What is due of a type, attempts now."""
-        self.database.call(outlook.promote)
+        self.database.call(polling.promote)
         (kind,) = (kind for kind in self.client.types() if kind.name == type)
         return list(self.database.call(claim.claim, self.worker_id, [claim.Lane(kind.id, limit)], limit))
 

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 import statements
 from fibflow.app import App
 from fibflow.errors import LeaseLost
-from fibflow.store import leases, outlook, record, settle
+from fibflow.store import leases, polling, record, settle
 from fibflow.store.database import Database, Session
 from fibflow.store.ending import VERB
 from fibflow.store.schema import check_schema
@@ -56,7 +56,7 @@ WRITES: dict[Any, tuple[Callable[..., Tried], Callable[[Any], Sequence[LeaseLost
 }
 """The verbs that write for an attempt: what a call tries, and which of it its answer refuses."""
 
-HEARS = {leases.renew, outlook.owned}
+HEARS = {leases.renew, polling.owned}
 """The verbs from which a worker learns that it lost something. (After a COMMIT without an answer it must look what it owns,
 or it settles nothing more.)
 """
@@ -68,7 +68,7 @@ class Watched(Database):
     def __init__(self, url: str, hold: Path, cut: int | None) -> None:
         super().__init__(url)
         self.hold, self.cut = hold, cut
-        self.deaf = HEARS if cut is None else HEARS - {outlook.owned}
+        self.deaf = HEARS if cut is None else HEARS - {polling.owned}
 
     def call(self, verb: Any, *args: Any, **kwargs: Any) -> Any:
         while verb in self.deaf and self.hold.exists():

@@ -4,7 +4,7 @@ import pytest
 
 from fibflow import Status
 from fibflow.errors import InvalidInput, WorkerLost
-from fibflow.store import leases, outlook
+from fibflow.store import leases, polling
 from fibflow.store.clock import from_datetime
 from fix_database import stop_clock
 from fix_semantics import Gate, serving, until
@@ -140,7 +140,7 @@ def test_whoever_ends_a_lease_of_any_namespace_takes_its_tasks_back_too(workplac
     elsewhere = workplace.connections("elsewhere")
     other = elsewhere.call(leases.register, pod_id="pod-1", host="host", pid=1, slots=1, lease=3600.0)
     workplace.move_clock(11)
-    assert elsewhere.call(outlook.look_for_lost).expired
+    assert elsewhere.call(polling.look_for_lost).expired
     assert elsewhere.call(leases.reap, other) == [dead]
     assert workplace.client.get(task_id).status is Status.PENDING
     elsewhere.close()

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from fibflow import App, Client, Status
 from fibflow.errors import FibflowError, NotFound
-from fibflow.store import outlook
+from fibflow.store import polling
 from fibflow.store.tables import task
 from fibflow_worker.runtime import Settings, Worker
 from fix_semantics import QUICK, Gate, serving, until
@@ -232,20 +232,20 @@ def test_one_round_settles_the_overdue_and_ends_the_dead(workplace):
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_what_is_due_but_held_by_others_is_looked_at_once_a_poll(workplace, monkeypatch):
-    looks, look = [], outlook.look
+    polls, poll = [], polling.poll
 
-    @functools.wraps(look)
+    @functools.wraps(poll)
     def counted(*arguments):
-        looks.append(time.monotonic())
-        return look(*arguments)
+        polls.append(time.monotonic())
+        return poll(*arguments)
 
     app = serving(work=echo)
     app.sync(workplace.database)
     task_id = workplace.client.enqueue("work", delay=0.01)
     with workplace.database.engine.connect() as holding:
         holding.execute(sa.select(task).where(task.c.id == task_id).with_for_update())
-        monkeypatch.setattr(outlook, "look", counted)
+        monkeypatch.setattr(polling, "poll", counted)
         workplace.start(app, poll_interval=0.2)
-        until(lambda: len(looks) > 5)
-        assert min(after - before for before, after in itertools.pairwise(looks[1:])) > 0.1
+        until(lambda: len(polls) > 5)
+        assert min(after - before for before, after in itertools.pairwise(polls[1:])) > 0.1
     assert workplace.ended(task_id).status is Status.COMPLETED

@@ -11,7 +11,7 @@ from fibflow.client import Client
 from fibflow.errors import IllegalTransition, LeaseLost, UnknownTaskType, WorkerLost
 from fibflow.lifecycle import Facts, after_failure, after_release, ended
 from fibflow.model import NewTask, Options, Outcome, Status
-from fibflow.store import claim, control, leases, outlook, record, recovery, settle, stale
+from fibflow.store import claim, control, leases, polling, record, recovery, settle, stale
 from fibflow.store.database import Database, Session, read
 from fibflow.store.ending import Ending
 from fibflow.store.tables import task
@@ -96,10 +96,10 @@ def test_a_task_is_claimed_once(engine):
 def test_a_scheduled_task_waits_until_it_is_due_and_promoted(engine):
     task_id = engine.client.enqueue("work", delay=60)
     worker = engine.worker(lease=600)
-    assert engine.call(outlook.promote) == 0
+    assert engine.call(polling.promote) == 0
     assert engine.claim(worker) == []
     move_clock(engine.database, 61)
-    assert engine.call(outlook.promote) == 1
+    assert engine.call(polling.promote) == 1
     assert [row.id for row in engine.claim(worker)] == [task_id]
 
 

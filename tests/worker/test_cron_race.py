@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from cron_racer import MOMENTS
 from fibflow import Client, Status
 from fibflow.model import ConcurrencyPolicy, MissedRunPolicy
-from fibflow.store import outlook
+from fibflow.store import polling
 from fibflow.store.cron import CronDeclaration, put_cron
 from fibflow.store.database import Database, Session
 from fibflow.store.deciding import decide_ticks
@@ -246,6 +246,6 @@ def test_a_due_cron_task_of_another_namespace_keeps_no_worker_busy(database, dat
     elsewhere.call(declare_types, [Declaration("tick")])
     elsewhere.call(put_cron, HOURLY)
     late(database)
-    assert elsewhere.call(outlook.look, []).tick
-    assert not database.call(outlook.look, []).tick
+    assert elsewhere.call(polling.poll, []).tick
+    assert not database.call(polling.poll, []).tick
     elsewhere.close()

@@ -3,7 +3,7 @@
 import asyncio
 
 from fibflow import Client, Status
-from fibflow.store import outlook
+from fibflow.store import polling
 from fibflow.store.claim import claim
 from fibflow.store.database import Database
 from fibflow_worker import lanes
@@ -27,7 +27,7 @@ class Overtaken(Database):
 
     async def run(self, verb, *args, **kwargs):
         result = await super().run(verb, *args, **kwargs)
-        if verb is outlook.look:
+        if verb is polling.poll:
             self.looks.release()
         if verb is claim and result and len(self.tasks) == 1:
             while not self.signs.empty():

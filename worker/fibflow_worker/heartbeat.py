@@ -23,13 +23,13 @@ from collections.abc import Callable
 from fibflow.errors import DatabaseError, WorkerLost
 from fibflow.logs import logger
 from fibflow.model import SECOND
-from fibflow.store import leases, outlook, recovery
+from fibflow.store import leases, polling, recovery
 from fibflow.store.database import Database
 from fibflow_worker.settings import Settings
 
 log = logger(__name__)
 
-GRACE = outlook.GRACE / SECOND
+GRACE = polling.GRACE / SECOND
 SPREAD = (0.85, 0.95)
 """The parts of the interval after which a beat comes, by chance; the longest is promised to whoever counts missed ones."""
 
@@ -92,7 +92,7 @@ class Heartbeat(threading.Thread):
         self.beaten(paused)
 
     def _sweep(self) -> None:
-        lost = self.database.call(outlook.look_for_lost)
+        lost = self.database.call(polling.look_for_lost)
         if lost.overdue:
             self._told("task_timed_out", self.database.call(recovery.time_out_overdue, self.worker_id))
         if lost.expired:

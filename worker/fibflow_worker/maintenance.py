@@ -17,7 +17,7 @@ from typing import Any
 from fibflow.errors import DatabaseError
 from fibflow.logs import logger
 from fibflow.model import SECOND
-from fibflow.store import deciding, leases, outlook, retention
+from fibflow.store import deciding, leases, polling, retention
 from fibflow.store.database import Database
 from fibflow.store.ending import Key
 from fibflow_worker.lanes import Lanes
@@ -79,10 +79,10 @@ class Maintenance:
         await self.lanes.refresh()
         if not self.lease.writes:
             return self.settings.poll_interval
-        seen = await self.database.run(outlook.look, self.lanes.own)
+        seen = await self.database.run(polling.poll, self.lanes.own)
         if seen.expired:
             await surviving(self._reap())
-        promoted = await surviving(self.database.run(outlook.promote)) if seen.promote else 0
+        promoted = await surviving(self.database.run(polling.promote)) if seen.promote else 0
         decided = await surviving(self.database.run(deciding.decide_ticks)) if seen.tick else 0
         if seen.ready or promoted or decided:
             self.turns.work_announced()
@@ -104,7 +104,7 @@ class Maintenance:
         uncertain = self.turns.uncertain and self.turns.under_way == 0
         if not before and not uncertain:
             return
-        owned = await self.database.run(outlook.owned, self.lease.worker_id)
+        owned = await self.database.run(polling.owned, self.lease.worker_id)
         await self._stop_taken(before - owned)
         if uncertain:
             await self._start_unheard(owned - self.slots.known())
@@ -112,13 +112,13 @@ class Maintenance:
     async def _stop_taken(self, keys: set[Key]) -> None:
         gone = keys & set(self.slots.running)
         if gone:
-            for key, reason in (await self.database.run(outlook.why_taken, gone)).items():
+            for key, reason in (await self.database.run(polling.why_taken, gone)).items():
                 self.stop(key, reason)
 
     async def _start_unheard(self, keys: set[Key]) -> None:
         """A claim's answer was lost: run what it took, unless the worker was lost meanwhile: then others have it."""
         worker_id = self.lease.worker_id
-        unheard = await self.database.run(outlook.claims_of, worker_id, keys) if keys else []
+        unheard = await self.database.run(polling.claims_of, worker_id, keys) if keys else []
         if self.lease.holds(worker_id):
             self.turns.start(unheard)
         self.turns.uncertain = False

@@ -37,8 +37,8 @@ from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import parse_url
 from fibflow.store.clock import Clock
 from fibflow.store.connection_cache import LONGEST, ConnectionCache
+from fibflow.store.driver_errors import FAULTS, counted, explained
 from fibflow.store.engines import SINGLE, postgresql_arguments, sqlite_engine
-from fibflow.store.explaining import FAULTS, counted, explained
 from fibflow.store.repeats import Transient, limited, until
 from fibflow.store.session import PRIORITY_STEP, Mode, Session, Verb, Wakes, mode_of, read, statement, write
 

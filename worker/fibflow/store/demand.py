@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from fibflow.model import SECOND
 from fibflow.scaling import Load
-from fibflow.store import deciding, outlook
+from fibflow.store import deciding, polling
 from fibflow.store.clock import now
 from fibflow.store.database import Session, read, write
 from fibflow.store.installation import Lead, check_lead
@@ -183,4 +183,4 @@ def advance(session: Session, lead: Lead, namespace: str) -> None:
     """Decide the ticks that are due in a namespace, and make ready what is due. Raises LeadLost."""
     check_lead(session, lead)
     deciding.decide_ticks(Session(session.connection, namespace, session.priority_step, session.wakes, session.later))
-    outlook.promote(session)
+    polling.promote(session)

@@ -21,7 +21,7 @@ from fibflow.store.database import Session, write
 from fibflow.store.ending import Ending, Row
 from fibflow.store.held import unheld
 from fibflow.store.notes import ENDS, Note
-from fibflow.store.outlook import GRACE
+from fibflow.store.polling import GRACE
 from fibflow.store.settle import end_attempts
 from fibflow.store.tables import task, worker
 

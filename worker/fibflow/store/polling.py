@@ -1,7 +1,7 @@
-"""Looking: what there is to do, as seen by a worker that polls. Cheap SELECTs that write nothing; `promote` alone updates.
+"""Polling: what there is to do, as a worker that looks now and then sees it. Cheap SELECTs; `promote` alone writes.
 
 A poll sees ready tasks, and what is due besides them: tasks to promote, cron ticks, leases that ran out. A sweep sees what
-was left behind. Whoever sees it acts by `promote` or the verbs of other modules, which look again under locks.
+workers left behind. Whoever sees it acts by `promote` or the verbs of other modules, which look again under locks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GRACE = 2 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Polled:
     """What a poll saw. `due_in`: microseconds until the next scheduled task or tick, at most a minute."""
 
     ready: bool
@@ -39,12 +39,12 @@ A_MINUTE = 60 * SECOND
 
 
 @read
-def look(session: Session, type_ids: Sequence[int]) -> Outlook:
+def poll(session: Session, type_ids: Sequence[int]) -> Polled:
     """One cheap SELECT that tells an idle worker what there is to do. It writes nothing."""
-    row = session.connection.execute(LOOK, {"types": list(type_ids), "namespace": session.namespace}).one()
+    row = session.connection.execute(POLL, {"types": list(type_ids), "namespace": session.namespace}).one()
     nexts = [at for at in (row.next_task, row.next_tick) if at is not None]
     due_in = min([at - row.now for at in nexts] + [A_MINUTE])
-    return Outlook(
+    return Polled(
         ready=bool(row.ready),
         promote=row.next_task is not None and row.next_task <= row.now,
         tick=row.next_tick is not None and row.next_tick <= row.now,
@@ -56,7 +56,7 @@ def look(session: Session, type_ids: Sequence[int]) -> Outlook:
 READY = sa.text("'ready'")
 _of_types = task.c.type_id.in_(sa.bindparam("types", expanding=True))
 _running_types = sa.select(task_type.c.id).where(~task_type.c.paused, ~task_type.c.suspended)
-LOOK = sa.select(
+POLL = sa.select(
     now().label("now"),
     sa.exists(sa.select(task.c.id).where(task.c.state == READY, _of_types, task.c.type_id.in_(_running_types))).label("ready"),
     sa.select(sa.func.min(task.c.run_at)).where(task.c.state == sa.text("'scheduled'")).scalar_subquery().label("next_task"),

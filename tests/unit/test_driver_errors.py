@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError
 
 from fibflow.errors import DatabaseDamaged
-from fibflow.store.explaining import explained
+from fibflow.store.driver_errors import explained
 
 
 def test_a_statement_that_is_too_big_damages_no_file():
