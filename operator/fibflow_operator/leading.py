@@ -89,7 +89,7 @@ class Leading:
     rounds: Rounds = field(default_factory=Rounds)
     hearing: Hearing = field(default_factory=Hearing)
     looked: asyncio.Event = field(default_factory=asyncio.Event)
-    """The database was looked at, or that was tried: statuses that were told before would tell of nothing paused or waiting."""
+    """Set once a look at the database was tried: a status written before would say that nothing is paused or waits."""
     scene: Scene = field(init=False)
     controller: WorkerController = field(init=False)
     autoscaler: Autoscaler = field(init=False)

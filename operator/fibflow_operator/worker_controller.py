@@ -56,8 +56,8 @@ class WorkerController:
     told: Callable[[Deployment | None], None] = lambda seen: None
     """Is told which Deployment was seen, or None when workers were reconciled: their number may be wrong now."""
     holders: deque[tuple[float, set[PodRow]]] = field(default_factory=partial(deque, maxlen=60))
-    """Who held a lease, and when that had been read (monotonic seconds): who held one before a list was begun, and is not
-    in it, has gone without being seen to. The first is read before anything is followed."""
+    """The pods that held a lease, each time with the moment at which that had been read (monotonic seconds). One that held a
+    lease before a list was begun and is not in the list has gone unseen; so the first is read before anything is listed."""
 
     # ── being told ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,4 +1,4 @@
-"""Migrations: they build what tables.py says, may be repeated and raced, and refuse what they do not know."""
+"""Migrations: they build what tables/ says, may be repeated and raced, and refuse what they do not know."""
 
 import re
 import sqlite3
@@ -74,7 +74,7 @@ def _create_all(database):
 
 @pytest.fixture
 def declared(empty, tmp_path, request):
-    """A database of the same kind whose tables come from tables.py."""
+    """A database of the same kind whose tables come from tables/."""
     if not empty.postgresql:
         opened = Database(f"sqlite:///{tmp_path / 'declared.db'}")
         yield opened

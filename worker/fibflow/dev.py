@@ -2,7 +2,7 @@
 
 Migrates the database, applies the manifests, keeps one worker process for each replica of each WorkerPool and of each type
 with workers of its own, and does all of it again when a file changes; files that are wrong leave the last good ones in
-force. Manifests are read in `resources`, processes are kept in `pods`; what a worker does is not known here.
+force. Manifests are read in `resources`, processes are kept by `replicas`; what a worker does is not known here.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from typing import Any, NewType
 
 TaskId = NewType("TaskId", int)
 WorkerId = NewType("WorkerId", int)
-Fence = NewType("Fence", int)
 Json = Any
 
 SECOND = 1_000_000

@@ -36,7 +36,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Explanation:
     """The last decision about a pool, with what it was made from."""
 
     decision: Decision
@@ -80,7 +80,7 @@ async def scale(scene: Scene, scales: Scales, scaling: Scaling, fleet: Fleet, si
     demand = None if sight is None else sight.demands.get(fleet.place, NOTHING)
     decision, history = decide(rule, _signal(seen, demand), scaling.histories.get(fleet.place, History()))
     scaling.histories[fleet.place] = history
-    news = _tell(scene, fleet, Verdict(decision, seen.wanted, demand))
+    news = _tell(scene, fleet, Explanation(decision, seen.wanted, demand))
     if scaling.acts.acted.get(seen.name) != seen.version:
         change = Change(scene, scales, scaling.acts, fleet, seen)
         await _bring(change, decision.replicas, sight, obeyed=rule.policy is not Policy.BACKLOG)
@@ -93,7 +93,7 @@ def _signal(seen: Deployment, demand: Demand | None) -> Signal:
     return Signal(time.monotonic(), seen.wanted, loads, due_soon=soon, rolling=seen.rolling)
 
 
-def _tell(scene: Scene, fleet: Fleet, told: Verdict) -> bool:
+def _tell(scene: Scene, fleet: Fleet, told: Explanation) -> bool:
     """Whether it is news."""
     before = scene.scaled.get(fleet.key)
     scene.scaled[fleet.key] = told.status()

@@ -1,7 +1,7 @@
 """One clock, the database's: `fibflow_now()`, microseconds since the epoch. Tests move it; nobody sleeps.
 
 PostgreSQL: a STABLE function of the statement's timestamp plus the session setting `fibflow.clock_offset`.
-SQLite: a function registered on each connection (database.py) that adds the offset of its `Clock`.
+SQLite: a function registered on each connection (engines.py) that adds the offset of its `Clock`.
 """
 
 from __future__ import annotations

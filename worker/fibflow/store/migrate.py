@@ -4,7 +4,7 @@ A migration runs in one transaction that holds a lock from its first statement: 
 BEGIN IMMEDIATE. Whoever comes second waits, then finds nothing left to do. Which migration a schema stands at is told by
 the row of `schema_version` (schema.py); alembic's own table says the same to alembic.
 
-What a migration does is in migrations/versions/. The tables as the code sees them are in tables.py.
+What a migration does is in migrations/versions/. The tables as the code sees them are in tables/.
 """
 
 from __future__ import annotations

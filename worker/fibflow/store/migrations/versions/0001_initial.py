@@ -1,6 +1,6 @@
 """The first schema: every table, index, domain and CHECK, and PostgreSQL's clock.
 
-Written out rather than taken from tables.py, which goes on changing while a migration never does.
+Written out rather than taken from tables/, which goes on changing while a migration never does.
 """
 
 from __future__ import annotations
