@@ -1,6 +1,7 @@
 """What the layout promises. Who may import whom is held by import-linter, in `make check`."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,19 @@ def test_nothing_under_tests_is_named_like_a_module_of_the_standard_library():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_says_what_it_is_for(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+NAMED = [
+    (folder, name)
+    for folder, rows in re.findall(r"^## [^\n`]*`(\S+)`$(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
+    for name in re.findall(r"`([\w/]+(?:\.py|/))`", rows)
+]
+
+
+@pytest.mark.parametrize(("folder", "name"), NAMED)
+def test_the_page_of_the_architecture_names_what_is_there(folder, name):
+    assert (ROOT / folder / name).exists()
 
 
 LEFT_OUT = {"alembic", "jsonschema", "kopf", "kubernetes", "mako", "yaml"}
