@@ -10,8 +10,9 @@ from fibflow import App, NewTask, Status
 from fibflow.errors import InvalidInput, NotFound
 from fibflow.store import tables
 from fibflow.store.retention import A_DAY, Pruned
+from fibflow_worker.runtime import State
 from fibflow_worker.settings import Settings
-from fix_semantics import until
+from fix_semantics import serving, until
 
 TOLD_OF = (tables.attempt, tables.event, tables.stale_write)
 READINGS = ("get", "events", "attempts", "audit", "children", "workflow_events", "workflow_attempts", "workflow_audit")
@@ -176,6 +177,12 @@ def test_the_first_sweep_comes_an_interval_after_the_start(workplace):
     until(lambda: client.tasks(status="cancelled").total == 0)
     assert time.monotonic() - started >= 0.9
     assert client.get(done.id).status is Status.COMPLETED, "other statuses stay"
+
+
+def test_a_worker_that_keeps_its_history_for_ever_works(workplace):
+    worker = workplace.start(serving(work=lambda ctx: "done"), retention_age=None)
+    assert workplace.outcome("work").result == "done"
+    assert worker.state is State.RUNNING
 
 
 def copy_final_task(database, task_id, count):

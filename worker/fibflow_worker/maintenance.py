@@ -57,7 +57,8 @@ class Maintenance:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """What polls, and what prunes, until they are cancelled."""
-        return [self._poll(), self._prune()]
+        kept_for_ever = self.settings.retention_age is None
+        return [self._poll()] if kept_for_ever else [self._poll(), self._prune()]
 
     async def _poll(self) -> None:
         while True:
@@ -127,7 +128,7 @@ class Maintenance:
     # ── retention ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _prune(self) -> None:
-        while self.settings.retention_age is not None:
+        while True:
             await asyncio.sleep(self.settings.retention_interval * random.uniform(0.9, 1.1))
             age = self.settings.retention_age
             await surviving(self._prune_all(None if age == "usual" else age))
