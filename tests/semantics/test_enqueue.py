@@ -11,8 +11,9 @@ from fibflow import App, Client, NewTask, Options, Status, child
 from fibflow.errors import InvalidInput, UnknownTaskType
 from fibflow.model import MAX_JSON
 from fibflow.store.tasktypes import Declaration, declare_types
+from fibflow_worker.runtime import Settings, Worker
 from fix_by_hand import Hand
-from fix_semantics import until
+from fix_semantics import QUICK, serving, until
 
 
 def test_tasks_wait_until_a_worker_runs(database_url, workplace):
@@ -78,6 +79,20 @@ def test_an_enqueue_wakes_an_idle_worker(workplace):
         second = elsewhere.enqueue("greet")
         assert workplace.ended(second).result == "hello"
         assert time.monotonic() - began < 60, "long before the next poll"
+
+
+def test_a_program_that_shares_its_database_with_a_worker_wakes_it_whatever_database_it_is(workplace):
+    app = serving(greet=lambda ctx, payload: payload)
+    app.sync(workplace.database)
+    workplace.run(Worker(app, workplace.database, Settings(**QUICK | {"poll_interval": 3600})))
+    until(lambda: not workplace.database.postgresql or listeners(workplace.database) == 1)
+    assert [workplace.outcome("greet", number).result for number in range(3)] == [0, 1, 2]
+    ids = workplace.client.enqueue_many([NewTask("greet", number) for number in range(3)])
+    assert [workplace.ended(task_id).result for task_id in ids] == [0, 1, 2]
+    workplace.client.pause(paused := workplace.client.enqueue("greet", delay=3600))
+    workplace.move_clock(3600)
+    workplace.client.resume(paused)
+    assert workplace.ended(paused).status is Status.COMPLETED
 
 
 def listeners(database):

@@ -52,6 +52,19 @@ def test_a_parent_resumes_once_when_its_last_child_is_final(workplace):
     assert resumed.time == done.run_at == last.finished_at
 
 
+def test_a_workflow_goes_on_at_once_however_seldom_its_worker_polls(workplace):
+    async def flaky(ctx, n):
+        if ctx.attempt == 1:
+            raise RuntimeError("once")
+        return n
+
+    app = serving(parent=spawning(kids(1, 2), kids(3)), kid=flaky)
+    app.sync(workplace.database)
+    parent = workplace.client.enqueue("parent")
+    workplace.start(app, poll_interval=3600)
+    assert workplace.ended(parent).result == [3]
+
+
 def test_a_parent_gets_results_and_errors_in_the_order_of_ids(workplace):
     gate = Gate()
 

@@ -17,7 +17,7 @@ from fibflow.app import App
 from fibflow.errors import FibflowError
 from fibflow.store.database import Database
 from fibflow.store.listen import Listener
-from fibflow.store.notices import CHANNEL
+from fibflow.store.notices import CHANNEL, overhear
 from fibflow_worker.attempts import Attempts
 from fibflow_worker.heartbeat import Heartbeat
 from fibflow_worker.lanes import Lanes
@@ -122,6 +122,8 @@ class Worker:
         loops += [self._told_to_stop(), self._turn()]
         if self._own.postgresql:
             loops.append(Listener(self._own.url, CHANNEL, self._heard).run())
+        else:
+            loops.append(overhear(self._own.wakes, self._heard))
         self._loops = [asyncio.create_task(loop) for loop in loops]
         try:
             await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,7 @@ from fibflow.store import insertion
 from fibflow.store.batch import values
 from fibflow.store.clock import from_datetime, micros
 from fibflow.store.database import Session, statement, write
-from fibflow.store.notices import WAKE_INTERVAL
+from fibflow.store.notices import WAKE_INTERVAL, wake
 from fibflow.store.tables import task_type
 from fibflow.store.tasktypes import option_columns
 
@@ -169,7 +169,10 @@ def _execute(session: Session, type: str, said: dict[str, Any], payloads: Sequen
     if session.postgresql:
         given["wake"] = _may_wake(session, hash(type))
         return [id for id, _ in session.fetch(insert, given)]
-    return session.connection.execute(insert, given).scalars().all()
+    found = session.connection.execute(insert, given).all()
+    if found and _may_wake(session, hash(type)):
+        wake(session, str(found[0].type_id))
+    return [row.id for row in found]
 
 
 def _may_wake(session: Session, key: int) -> bool:

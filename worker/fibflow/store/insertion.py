@@ -1,9 +1,9 @@
 """The INSERT of a task or of many that are alike: it names what is said of them, and nothing else.
 
 It resolves what a task inherits (its own options, the type's, its parent's; NULL means the default) and, on PostgreSQL,
-tells idle workers in the same breath. Most tasks say little of themselves: parameters that are not sent, `coalesce` that is
-not evaluated and columns that are not named were a fifth of a statement's CPU (docs/decisions/0005). What may be said is
-checked by enqueue.py.
+tells idle workers in the same breath; on SQLite it returns the type that they are to be told of. Most tasks say little of
+themselves: parameters that are not sent, `coalesce` that is not evaluated and columns that are not named were a fifth of a
+statement's CPU (docs/decisions/0005). What may be said is checked by enqueue.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def of_one(postgresql: bool, said: Said) -> Any:
     kind, moment = _type().subquery("type"), _moment(said).subquery("moment")
     columns = _columns(kind, moment, _parameter("payload"), said)
     added = _added(columns, sa.select(*columns.values()).select_from(kind.join(moment, sa.true())))
-    return added.returning(_told(task.c.type_id)) if postgresql else added
+    return added.returning(_told(task.c.type_id) if postgresql else task.c.type_id)
 
 
 @lru_cache(SHAPES)
@@ -49,7 +49,7 @@ def of_many(postgresql: bool, said: Said) -> Any:
     columns = _columns(kind, moment, given.c.payload, said)
     everything = given.join(kind, sa.true()).join(moment, sa.true())
     added = _added(columns, sa.select(*columns.values()).select_from(everything).order_by(given.c.ord))
-    return _and_wake(added, kind) if postgresql else added
+    return _and_wake(added, kind) if postgresql else added.returning(task.c.type_id)
 
 
 def _added(columns: dict[str, sa.ColumnElement[Any]], source: sa.Select[Any]) -> Any:

@@ -107,9 +107,16 @@ def in_words(statement: sa.Executable) -> tuple[str, dict[str, Any]]:
 
 @dataclass(slots=True)
 class Wakes:
-    """When this process last told idle workers of a task type (monotonic seconds), to tell them a few times at most."""
+    """When this process last told idle workers of a task type (monotonic seconds), to tell them a few times at most; and who
+    in this process is told, where no server tells (notices.py)."""
 
     last: dict[int, float] = field(default_factory=dict)
+    ears: list[Callable[[str], None]] = field(default_factory=list)
+
+    def tell(self, told: str) -> None:
+        """Tell whoever listens in this process."""
+        for ear in tuple(self.ears):
+            ear(told)
 
 
 class Mode(Enum):
