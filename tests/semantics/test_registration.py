@@ -148,6 +148,25 @@ def test_a_replaced_handler_serves_the_next_attempt(workplace):
     assert (spawned.timeout, workplace.client.get(ids["wait"]).timeout) == (33.0, 60.0)
 
 
+def test_what_a_running_handler_registers_holds_for_the_children_that_it_spawns(workplace):
+    async def first(ctx, payload):
+        return "first"
+
+    async def parent(ctx):
+        if ctx.stage == 1:
+            return [part.result for part in ctx.children]
+        app.add("known", echo, timeout=33)
+        app.add("new", echo, timeout=44)
+        return ctx.spawn([child("known", 1), child("new", 2)])
+
+    app = serving(parent=parent, known=first)
+    app.sync(workplace.database)
+    asked = workplace.client.enqueue("parent")
+    workplace.start(app, poll_interval=60)
+    assert workplace.ended(asked).result == [1, 2]
+    assert [task.timeout for task in workplace.client.tasks(parent_id=asked).items] == [33.0, 44.0]
+
+
 def test_a_removed_handler_finishes_its_attempt_and_gets_no_more(workplace):
     gate = Gate()
 

@@ -8,6 +8,7 @@ announced.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 
@@ -37,6 +38,7 @@ class Lanes:
         self._announced: set[str] = set()
         self._limits: dict[int, int | None] = {}
         self._version = -1
+        self._refreshing = asyncio.Lock()
         self._read_at = -READ_EVERY
         self._lows: dict[int, int] = {}
         self._dry: set[int] = set()
@@ -44,12 +46,13 @@ class Lanes:
 
     async def refresh(self) -> None:
         """Declare the types of the handlers, if these have changed. Limits are read again now and then."""
-        changed = self.app.version != self._version
-        if changed:
-            await self._declare()
-        if changed or time.monotonic() - self._read_at >= READ_EVERY:
-            self._limits = await self.database.run(limits_of, list(self.names), self.pool, self.unbound)
-            self._read_at = time.monotonic()
+        async with self._refreshing:  # what an earlier call declares must not come after what a later one does
+            changed = self.app.version != self._version
+            if changed:
+                await self._declare()
+            if changed or time.monotonic() - self._read_at >= READ_EVERY:
+                self._limits = await self.database.run(limits_of, list(self.names), self.pool, self.unbound)
+                self._read_at = time.monotonic()
 
     @property
     def served(self) -> dict[str, Handler]:

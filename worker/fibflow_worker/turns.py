@@ -205,7 +205,12 @@ class Turns:
             await asyncio.sleep(random.uniform(0.1, 1.0))
 
     async def _settle_and_claim(self, turn: Turn) -> DatabaseError | None:
-        """Settle what can be, and claim; the trouble with a spawn that must be tried again."""
+        """Settle what can be, and claim; the trouble with a spawn that must be tried again.
+
+        Children are of the types, and have the options, that the application says now.
+        """
+        if any(result.children for result in turn.left):
+            await self.lanes.refresh()
         trouble = await self._settling.spawns(turn.worker_id, turn.left)
         place = (turn.lanes, turn.room) if turn.lanes else None
         turn.claimed = await self._settling.others(turn.worker_id, turn.left, place)
