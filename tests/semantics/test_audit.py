@@ -47,6 +47,30 @@ def test_an_audit_holds_tasks_events_and_attempts(hand):
             verb(child)
 
 
+def test_each_part_of_an_audit_may_be_filtered_and_paged_by_itself(hand):
+    client = hand.client
+    root = hand.take()
+    hand.fail(root)
+    (child,) = hand.spawn(hand.again(root.id), NewTask("other"))
+    hand.complete(hand.again(child, "other"))
+
+    audit = client.audit(root.id, events={"types": ["task_failed"], "limit": 5}, attempts={"outcome": "suspended"}, limit=None)
+    assert [event.type for event in audit.events.items] == ["task_failed"]
+    assert [attempt.attempt for attempt in audit.attempts.items] == [2]
+    assert (audit.events.limit, audit.attempts.limit) == (5, None)
+
+    ended = {"types": "task_completed"}
+    whole = client.workflow_audit(root.id, tasks={"offset": 1}, events=ended, order="desc")
+    assert (whole.tasks.total, [task.id for task in whole.tasks.items]) == (2, [root.id])
+    assert [event.task_id for event in whole.events.items] == [child]
+    assert client.workflow_audit(root.id, tasks={"type": "other"}).tasks.total == 1
+
+    with pytest.raises(InvalidInput, match="events: 'task_failed' is no dict"):
+        client.audit(root.id, events="task_failed")
+    with pytest.raises(TypeError, match="wrong"):
+        client.workflow_audit(root.id, tasks={"wrong": 1})
+
+
 def test_a_summary_counts_statuses_outcomes_types_and_stages(stored, summary):
     root = stored.task("suspended", attempt=3, stage=1, failures=1, spawned=3, children=3, open_children=1)
     stored.attempt(root, 1, "failed", became="pending", worker_id=4)

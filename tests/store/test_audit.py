@@ -5,8 +5,9 @@ import pytest
 from fibflow.errors import InvalidInput, NotFound
 from fibflow.model import EventType, Status
 from fibflow.store import tables
-from fibflow.store.audit import audit, events, workflow_audit, workflow_events
+from fibflow.store.audit import events, workflow_events
 from fibflow.store.clock import to_datetime
+from fibflow.store.views import audit, workflow_audit
 
 
 def _story(page):

@@ -24,6 +24,7 @@ import fibflow.store.retention
 import fibflow.store.subtree
 import fibflow.store.summary
 import fibflow.store.tasktypes
+import fibflow.store.views
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store.database import Database, Session
 from fibflow.store.opening import Place, opened
@@ -86,8 +87,8 @@ class Verbs:
     workflow_attempts = Method(fibflow.store.attempts.workflow_attempts)
     events = Method(fibflow.store.audit.events)
     workflow_events = Method(fibflow.store.audit.workflow_events)
-    audit = Method(fibflow.store.audit.audit)
-    workflow_audit = Method(fibflow.store.audit.workflow_audit)
+    audit = Method(fibflow.store.views.audit)
+    workflow_audit = Method(fibflow.store.views.workflow_audit)
     workflow_summary = Method(fibflow.store.summary.workflow_summary)
     pause_worker = Method(fibflow.store.leases.pause_worker)
     resume_worker = Method(fibflow.store.leases.resume_worker)

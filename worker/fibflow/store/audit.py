@@ -14,7 +14,7 @@ attempt:
     7  stale writes that were refused, from `stale_write`
 
 Clocks of two statements may tie; the key does not. What an event says is in telling.py, attempts themselves are the story
-of attempts.py, and what they add up to, of summary.py.
+of attempts.py, what they add up to, of summary.py, and both beside their task, of views.py.
 """
 
 from __future__ import annotations
@@ -26,34 +26,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fibflow.model import Attempt, Event, EventType, Status, Task, TaskId, WorkerId
+from fibflow.model import Event, EventType, Status, TaskId, WorkerId
 from fibflow.records import Page
-from fibflow.store import snapshot
-from fibflow.store.attempts import Scope, attempts, scope
+from fibflow.store.attempts import Scope, scope
 from fibflow.store.database import Session, read
 from fibflow.store.derived import history
 from fibflow.store.paging import Where, between, equal, member, optional_identity, page, paging
-from fibflow.store.reading import find
 from fibflow.store.snapshot import moment
 from fibflow.store.telling import message_of, metadata_of
-
-
-@dataclass(frozen=True, slots=True)
-class TaskAudit:
-    """A task as it stands, and how it came to that."""
-
-    task: Task
-    events: Page[Event]
-    attempts: Page[Attempt]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowAudit:
-    """A workflow's root, its tasks (the root is one), and their events."""
-
-    task: Task
-    tasks: Page[Task]
-    events: Page[Event]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +100,6 @@ def workflow_events(
     filters = _Filters(_names(types), worker_id, attempt, stage, parent_id, after, before)
     rows = _matching(session, scope(session, root_id, workflow=True), filters)
     return page(session, rows, ("at", "task_id", *KEY), part, to_event)
-
-
-@read
-def audit(session: Session, task_id: int, *, limit: int | None = 100, order: str = "asc") -> TaskAudit:
-    """A task, and the first (or, with `desc`, the last) of its events and attempts. Raises NotFound, InvalidInput."""
-    return TaskAudit(
-        snapshot.one(session, task_id),
-        events(session, task_id, limit=limit, order=order),
-        attempts(session, task_id, limit=limit, order=order),
-    )
-
-
-@read
-def workflow_audit(session: Session, root_id: int, *, limit: int | None = 100, order: str = "asc") -> WorkflowAudit:
-    """A root, and the first (or, with `desc`, the last) of its workflow's tasks and events. Raises as `audit`."""
-    return WorkflowAudit(
-        snapshot.one(session, root_id, "root_id"),
-        find(session, root_id=root_id, limit=limit, order=order),
-        workflow_events(session, root_id, limit=limit, order=order),
-    )
 
 
 def _names(types: Iterable[EventType | str] | None) -> list[str] | None:
