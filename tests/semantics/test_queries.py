@@ -162,6 +162,9 @@ def test_a_page_or_filter_that_makes_no_sense_is_refused(hand):
             client.tasks(**{name: value})
     for kind in LISTS:
         refuses_wrong_pages(getattr(client, kind), () if kind == "tasks" else (task_id,))
+    for kind, name in (("events", "after"), ("workflow_events", "before"), ("attempts", "ended_after")):
+        with pytest.raises(InvalidInput, match=f"^{name}: "):
+            getattr(client, kind)(task_id, **{name: "yesterday"})
     verbs = ("get", "pause", "resume", "cancel", "redrive", "children", "audit", "workflow_audit", "workflow_summary")
     for verb in (*verbs, *LISTS[1:]):
         refuses_wrong_ids(getattr(client, verb))

@@ -75,8 +75,8 @@ class _Filters:
     def of(self, each: sa.CTE) -> Where:
         where = equal(each.c.worker_id, optional_identity(self.worker_id, "worker_id"))
         where += equal(each.c.outcome, optional_member(Outcome, self.outcome, "outcome"))
-        where += between(each.c.started_at, "started", self.started_after, self.started_before)
-        where += between(each.c.ended_at, "ended", self.ended_after, self.ended_before)
+        where += between(each.c.started_at, "started_", self.started_after, self.started_before)
+        where += between(each.c.ended_at, "ended_", self.ended_after, self.ended_before)
         return [*where, each.c.ended_at.is_(None)] if self.open_only else where
 
 

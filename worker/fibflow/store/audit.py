@@ -53,7 +53,7 @@ class _Filters:
         where += equal(rows.c.attempt, optional_identity(self.attempt, "attempt"))
         where += equal(rows.c.stage, optional_identity(self.stage, "stage"))
         where += equal(rows.c.parent_id, optional_identity(self.parent_id, "parent_id"))
-        where += between(rows.c.at, "time", self.after, self.before)
+        where += between(rows.c.at, "", self.after, self.before)
         return where if self.types is None else [*where, rows.c.type.in_(self.types)]
 
 

@@ -78,13 +78,13 @@ def equal(column: sa.ColumnElement[Any], value: object) -> Where:
     return [] if value is None else [column == value]
 
 
-def between(column: sa.ColumnElement[Any], name: str, after: datetime | None, before: datetime | None) -> Where:
-    """From `after` to `before`, both included; aware datetimes. Raises InvalidInput."""
+def between(column: sa.ColumnElement[Any], prefix: str, after: datetime | None, before: datetime | None) -> Where:
+    """From `after` to `before`, both included; aware datetimes. Raises InvalidInput, which names them with the prefix."""
     where: Where = []
     if after is not None:
-        where.append(column >= from_datetime(encoding.aware(after, f"{name}_after")))
+        where.append(column >= from_datetime(encoding.aware(after, f"{prefix}after")))
     if before is not None:
-        where.append(column <= from_datetime(encoding.aware(before, f"{name}_before")))
+        where.append(column <= from_datetime(encoding.aware(before, f"{prefix}before")))
     return where
 
 

@@ -59,7 +59,7 @@ class _Filters:
     def of(self, kind: str) -> Where:
         """The filters in one branch's own columns."""
         columns = TABLE_NAMED[kind].c
-        where = between(columns.created_at, "created", self.created_after, self.created_before)
+        where = between(columns.created_at, "created_", self.created_after, self.created_before)
         where += equal(task_type.c.name, self.type)
         for name in ("last_outcome", "tag", "worker_id", "parent_id"):
             where += equal(columns[name], getattr(self, name))
