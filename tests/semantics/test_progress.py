@@ -52,6 +52,17 @@ def test_progress_updates_the_snapshot_and_leaves_an_event(workplace):
     assert (first.attempt, last.attempt, first.worker_id, first.stage) == (1, 2, worker.worker_id, 0)
 
 
+def test_a_part_of_a_hundredth_is_left_out_of_the_percent(workplace):
+    async def reporting(ctx, payload):
+        for percent in (100 / 3, 99.9):
+            await ctx.progress(percent=percent)
+
+    workplace.start(serving(reporting=reporting))
+    done = workplace.outcome("reporting")
+    assert (done.status, done.progress_percent) == (Status.COMPLETED, 99)
+    assert [event.metadata for event in told(workplace, done.id)] == [{"progress_percent": 33}, {"progress_percent": 99}]
+
+
 def test_progress_moves_no_deadline_and_renews_no_lease(workplace):
     seen = []
 
@@ -104,10 +115,10 @@ PROGRESS: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     ((), {"stage_name": "Load It"}, "stage_name: 'Load It' is not lowercase snake_case"),
     ((), {"stage_name": 7}, "stage_name: 7 is not text"),
     ((), {"percent": -1}, "percent: -1 is not between 0 and 100"),
-    ((), {"percent": 101}, "percent: 101 is not between 0 and 100"),
-    ((), {"percent": float("nan")}, "percent: nan is not a whole number"),
-    ((), {"percent": "50"}, "percent: '50' is not a whole number"),
-    ((), {"percent": True}, "percent: True is not a whole number"),
+    ((), {"percent": 100.5}, "percent: 100.5 is not between 0 and 100"),
+    ((), {"percent": float("nan")}, "percent: nan is not a number"),
+    ((), {"percent": "50"}, "percent: '50' is not a number"),
+    ((), {"percent": True}, "percent: True is not a number"),
     (("t",), {"message": ""}, "message: '' is empty"),
     (("t",), {"message": 7}, "message: 7 is not text"),
     (("t",), {"metadata": [1]}, "metadata: [1] is not an object"),

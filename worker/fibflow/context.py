@@ -116,7 +116,7 @@ class Context(AttemptContext):
         text: str | None = None,
         *,
         stage_name: str | None = None,
-        percent: int | None = None,
+        percent: float | None = None,
         message: str | None = None,
         metadata: Json = None,
     ) -> None:
@@ -139,7 +139,7 @@ class AsyncContext(AttemptContext):
         text: str | None = None,
         *,
         stage_name: str | None = None,
-        percent: int | None = None,
+        percent: float | None = None,
         message: str | None = None,
         metadata: Json = None,
     ) -> None:

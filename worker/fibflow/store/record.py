@@ -93,7 +93,7 @@ def note_running(
 
 
 def progress_note(
-    text: str | None, stage_name: str | None, percent: int | None, message: str | None, metadata: object
+    text: str | None, stage_name: str | None, percent: float | None, message: str | None, metadata: object
 ) -> tuple[Note, dict[str, Any]]:
     """A progress report, checked, and the columns that it changes. Raises InvalidInput."""
     if text is None and stage_name is None and percent is None:
@@ -104,7 +104,7 @@ def progress_note(
     if stage_name is not None:
         told["stage_name"] = encoding.snake_case(stage_name, "stage_name")
     if percent is not None:
-        told["progress_percent"] = encoding.number(percent, "percent", 0, 100, whole=True)
+        told["progress_percent"] = int(encoding.number(percent, "percent", 0, 100))  # what is not done is not rounded up
     said = told.get("progress_text") or told.get("stage_name") or "task progress updated"
     return _told("task_progress", message, said, metadata, told), {_COLUMN.get(name, name): told[name] for name in told}
 
