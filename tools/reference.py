@@ -33,7 +33,7 @@ MADE = "<!-- Made by tools/reference.py; a change here is lost. -->\n"
 
 def pages() -> dict[str, str]:
     """The pages' texts by the names of their files."""
-    of_code = {f"{name}.md": OF_CODE[name](MADE) for name in ("commands", "options", "client")}
+    of_code = {f"{name}.md": OF_CODE[name](MADE) for name in ("commands", "options", "context", "client")}
     definitions = [yaml.safe_load((ROOT / "crds" / f"{name}.yaml").read_text())["spec"] for name in ORDER]
     of_resources = {"resources.md": OF_RESOURCES["resources"](MADE, definitions), "reasons.md": reasons()}
     return {**of_resources, "values.md": values(), "metrics.md": metrics(), **of_code}

@@ -1,4 +1,4 @@
-"""The pages of docs/reference/ that follow from code: commands, options, and the methods of the clients.
+"""The pages of docs/reference/ that follow from code: commands, options, the context, and the methods of the clients.
 
 For reference.py, which writes them. What a command, an option or a method means is written where it is, not here.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
@@ -16,12 +16,15 @@ from typing import Any
 import click
 
 import fibflow_worker.__main__
-from fibflow import model
+from fibflow import model, records
 from fibflow.app import App
 from fibflow.cli import commands as program
 from fibflow.client import Client, Method, Verbs
+from fibflow.context import AttemptContext, Context, child
 from fibflow.encoding import OPTION_BOUNDS
 from fibflow.model import Options
+from fibflow.store import reading, retention, subtree, summary, views
+from fibflow.store.database import Database
 from fibflow_worker.settings import BOUNDS, Settings
 
 WIDTH: dict[str, Any] = {"terminal_width": 100, "max_content_width": 100}
@@ -49,6 +52,7 @@ def options(made: str) -> str:
     """What a task, a handler and a worker may be told."""
     lines = ["# Options", "", made, *ABOUT_OPTIONS, "## Of a task", "", *_table(Options, OPTION_BOUNDS), ""]
     lines += ["## Of a handler", "", *_told("app.add", App.add), "`@app.task` takes the same, but for the function.", ""]
+    lines += [*_told("app.remove", App.remove), *_told("app.sync", App.sync)]
     return "\n".join([*lines, "## Of a worker", "", *_table(Settings, BOUNDS), ""])
 
 
@@ -93,19 +97,70 @@ def _bounds(bounds: tuple[float, float, bool] | None) -> str:
     return f"{lowest:g} to {highest:,.0f}{', whole' if whole else ''}"
 
 
+def context(made: str) -> str:
+    """What a handler is given, and may do."""
+    lines = ["# The context", "", made, *ABOUT_CONTEXT, "| field | |", "|---|---|"]
+    texts = _texts(AttemptContext) | {name: inspect.getdoc(each) for name, each in _properties(AttemptContext).items()}
+    names = [*(field.name for field in fields(AttemptContext)), *_properties(AttemptContext)]
+    lines += [f"| `ctx.{name}` | {texts.get(name, '')} |" for name in names if name not in INNER] + [""]
+    for name in ("spawn", "suspend", "progress", "checkpoint", "check_timeout"):
+        lines += _told(f"ctx.{name}", getattr(Context, name))
+    return "\n".join([*lines, *_told("child", child)])
+
+
+INNER = ("created", "started")
+"""Fields of a context that no handler needs."""
+
+ABOUT_CONTEXT = (
+    "What a handler gets as its first argument: its task, and what it may do besides returning a value",
+    "([how to write handlers](../handlers.md)). In an async handler `progress` and `checkpoint` are awaited.",
+    "",
+)
+
+
 def client(made: str) -> str:
-    """The methods of the clients."""
-    lines = ["# The client", "", made, *ABOUT_CLIENT, f"`{_signature('Client', Client.__init__)}`", ""]
+    """The methods of the clients, and the values that they take and return."""
+    lines = ["# The client", "", made, *ABOUT_CLIENT, *_told("Client", Client), *_told("Database", Database)]
     for name, method in vars(Verbs).items():
         if isinstance(method, Method):
             lines += _told(name, method.verb)
     for name in ("migrate", "close"):
         lines += _told(name, getattr(Client, name))
+    lines += ["## What they take and return", "", *map(_shape, VALUES), ""]
     return "\n".join(lines)
+
+
+VALUES: tuple[type[Any], ...] = (
+    *(
+        model.NewTask,
+        model.Options,
+        model.Task,
+        model.Child,
+        model.Attempt,
+        model.Event,
+        records.Page,
+        views.TaskAudit,
+        views.WorkflowAudit,
+    ),
+    *(summary.WorkflowSummary, summary.Member, summary.Timing, summary.TimedAttempt, summary.CriticalPath, summary.Step),
+    *(subtree.Subtree, reading.Statistic, records.TaskType, records.CronTask, records.Tick, records.Worker),
+    *(retention.Pruned, retention.Deleted),
+)
+
+
+def _shape(kind: type[Any]) -> str:
+    """A value's fields, in a line."""
+    names = [*(field.name for field in fields(kind)), *_properties(kind)]
+    return f"- `{kind.__name__}`: {' '.join((inspect.getdoc(kind) or '').split())} {', '.join(f'`{name}`' for name in names)}."
+
+
+def _properties(kind: type[Any]) -> dict[str, property]:
+    return {name: each for name, each in vars(kind).items() if isinstance(each, property)}
 
 
 ABOUT_CLIENT = (
     "`from fibflow import Client, AsyncClient`. Both have the same methods; those of an `AsyncClient` are awaited.",
+    "`from fibflow.store.database import Database` is for who shares one, or says more of it.",
     "",
 )
 
@@ -113,7 +168,7 @@ ABOUT_CLIENT = (
 def _signature(name: str, function: Callable[..., Any]) -> str:
     found = inspect.signature(function)
     given = [_as_written(each) for each in found.parameters.values() if each.name not in ("self", "session")]
-    returned = "" if name in ("Client", "app.add") else f" -> {found.return_annotation}"
+    returned = "" if isinstance(function, type) or name == "app.add" else f" -> {found.return_annotation}"
     return name + str(found.replace(parameters=given, return_annotation=inspect.Signature.empty)) + returned
 
 

@@ -3,11 +3,12 @@
 import importlib
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from fibflow import Status
+from fibflow import Child, Status
 from fix_semantics import until
 
 PAGE = Path(__file__).parents[2] / "docs" / "handlers.md"
@@ -37,3 +38,8 @@ def test_the_handlers_of_the_page_do_what_it_says(app, workplace):
     client.resume(task_id)
     report = workplace.ended(task_id)
     assert (report.status, report.result, report.stage) == (Status.COMPLETED, 2048, 3)
+
+
+def test_the_page_names_what_a_parent_sees_of_a_child():
+    (told,) = re.findall(r"`ctx\.children` in the order of their ids: (.*?)\.", PAGE.read_text(), re.DOTALL)
+    assert re.findall(r"`(\w+)`", told) == [each.name for each in fields(Child)]

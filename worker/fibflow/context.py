@@ -60,18 +60,26 @@ class AttemptContext:
 
     id: int
     name: str
+    """The task's type."""
     payload: Json
     stage: int
+    """How often the task has spawned, or waited for a person, since it began: 0 at first, and after a retry."""
     attempt: int
+    """This one's number: it rises with every attempt, whatever for."""
     priority: int
     tag: str | None
     context: bytes | None
+    """What an earlier stage gave to spawn or suspend."""
     children: Sequence[Child]
+    """What was spawned last, by id; empty at stage 0."""
     parent_id: int | None
     root_id: int
+    """The task that the whole workflow began with; its own id, if it has no parent."""
     failures: int
+    """Attempts that failed or timed out before."""
     max_attempts: int
     timeout: float
+    """Seconds that an attempt may take."""
     created: int
     """When the task was created, in microseconds since the epoch; `created_at` is the same as a datetime."""
     started: float = field(default_factory=time.monotonic)

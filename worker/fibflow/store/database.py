@@ -56,6 +56,9 @@ class Database:
 
     `url`: `sqlite:///file.db`, `sqlite://` (memory), `postgresql://user@host/name`. `statement_timeout` in seconds.
 
+    `priority_step`: by how many microseconds a step of priority brings a task forward. With years of them priority alone
+    decides, and then the time; it is to be the same in all programs of a database.
+
     `patience`: seconds, and all that a call spends on others' locks: one wait for a lock or for SQLite's file lasts no
     longer, and what did nothing (a deadlock, a busy file) is repeated until they are over, then DatabaseUnavailable. A
     connection of ours that stands still inside a transaction, or whose network is silent, is given up after as long, so
