@@ -101,6 +101,30 @@ def test_a_payload_is_checked_by_the_hints_of_its_handler(workplace):
     assert "payload: None does not fit the handler: give an object; {} is one" in workplace.outcome("alone", None).error
 
 
+class Adding:
+    """A handler that is an object, with two more."""
+
+    def __init__(self, more):
+        self.more = more
+
+    async def __call__(self, ctx, n: int):
+        return n + self.more
+
+    def method(self, ctx, n: int):
+        return n - self.more
+
+
+def test_a_handler_may_be_a_method_an_object_or_a_partial(workplace):
+    async def sum_of(ctx, n: int, more: int = 0):
+        return n + more
+
+    app = serving(object=Adding(2), method=Adding(2).method, partial=functools.partial(sum_of, more=5))
+    assert [handler.run_in for handler in app.handlers.values()] == ["loop", "thread", "loop"]
+    workplace.start(app)
+    assert [workplace.outcome(name, {"n": 1}).result for name in app.handlers] == [3, -1, 6]
+    assert "n: 'x' does not fit" in workplace.outcome("object", {"n": "x"}).error
+
+
 # ── at run time ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

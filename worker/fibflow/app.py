@@ -10,6 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -109,12 +110,19 @@ class App:
 
 
 def _place(function: Callable[..., Any], run_in: str | None) -> str:
-    natural = LOOP if inspect.iscoroutinefunction(function) else THREAD
+    natural = LOOP if inspect.iscoroutinefunction(_written(function)) else THREAD
     if run_in == PROCESS and natural == THREAD:
         return PROCESS
     if run_in not in (None, natural):
         raise InvalidInput("run_in", run_in, f"does not fit this function; it runs in the {natural}")
     return natural
+
+
+def _written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a handler is written: the function that a partial completes, or the `__call__` of an object."""
+    while isinstance(function, partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -135,7 +143,7 @@ def _shape(function: Callable[..., Any]) -> type[BaseModel] | None:
     named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     if [parameter.name for parameter in parameters] == ["payload"] and named:
         return None
-    hints = get_type_hints(function)
+    hints = get_type_hints(_written(function))
     fields: dict[str, Any] = {
         parameter.name: (
             hints.get(parameter.name, Any),
