@@ -174,4 +174,4 @@ def test_a_summary_of_a_waiting_workflow_is_whole(hand):
     assert (timing.first_started_at, timing.last_ended_at, timing.duration) == (None, None, None)
     assert timing.created_at == timing.last_event_time == hand.client.get(task_id).created_at
     (step,) = found.critical_path.steps
-    assert (step.task.id, step.attempt, step.duration, found.critical_path.duration) == (task_id, None, 0.0, 0.0)
+    assert (step.task.id, step.attempt, step.duration, found.critical_path.duration) == (task_id, None, None, 0.0)

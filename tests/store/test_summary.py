@@ -26,7 +26,7 @@ def _attempt(task_id, number, start, length, stage=0):
 
 def _path(members, attempts):
     path = critical_path(members, attempts)
-    assert path.duration == sum(step.duration for step in path.steps)
+    assert path.duration == sum(step.duration or 0 for step in path.steps)
     return [(step.task.id, step.attempt and step.attempt.attempt, step.duration) for step in path.steps]
 
 
@@ -41,8 +41,14 @@ def test_the_critical_path_goes_down_the_longest_branch():
 
 def test_a_tie_goes_to_the_lower_id():
     members = [_member(1), _member(2, 1), _member(3, 1)]
-    assert _path(members, [_attempt(2, 1, 0, 2), _attempt(3, 1, 0, 2)]) == [(1, None, 0.0), (2, 1, 2.0)]
-    assert _path(members, [_attempt(3, 1, 0, None)]) == [(1, None, 0.0), (2, None, 0.0)]
+    assert _path(members, [_attempt(2, 1, 0, 2), _attempt(3, 1, 0, 2)]) == [(1, None, None), (2, 1, 2.0)]
+    assert _path(members, [_attempt(3, 1, 0, None)]) == [(1, None, None), (2, None, None)]
+
+
+def test_a_task_whose_only_attempt_is_open_is_on_the_path_with_it():
+    members = [_member(1), _member(2, 1)]
+    assert _path(members, [_attempt(1, 1, 0, 1), _attempt(2, 1, 2, None)]) == [(1, 1, 1.0), (2, 1, None)]
+    assert _path(members, [_attempt(2, 1, 0, 0), _attempt(2, 2, 2, None)])[1] == (2, 1, 0.0), "an ended one counts"
 
 
 def test_the_five_slowest_and_open_ones_last():

@@ -1,6 +1,6 @@
 """A workflow in figures: counts, timing, what failed, and where the time went. Pure, but for the verb that gathers.
 
-The critical path is an estimate for diagnosis, as fib-flow has it: a task's length is its longest ended attempt, a
+The critical path is an estimate for diagnosis, as fib-flow has it: a task's length is its longest ended attempt's, a
 path's is the task's and its longest child branch's. What retention deleted is not counted.
 """
 
@@ -59,11 +59,11 @@ class TimedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A task on the critical path, with its longest ended attempt; None and 0 seconds when none has ended."""
+    """A task on the critical path, with its longest attempt; None when there is none, or no seconds while it is open."""
 
     task: Member
     attempt: Attempt | None
-    duration: float
+    duration: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +195,11 @@ def critical_path(members: Sequence[Member], attempts: Iterable[Attempt]) -> Cri
 
 
 def _longest(attempts: Iterable[Attempt]) -> dict[TaskId, TimedAttempt]:
-    """The longest ended attempt of each task; ties go to the lower number, which ended earlier."""
+    """The longest attempt of each task, an open one if no other; ties go to the lower number, which ended earlier."""
     longest: dict[TaskId, TimedAttempt] = {}
     for one in map(timed, attempts):
         known = longest.get(one.attempt.task_id)
-        if one.duration is not None and (known is None or one.duration > _seconds(known)):
+        if known is None or _seconds(one) > _seconds(known):
             longest[one.attempt.task_id] = one
     return longest
 
@@ -215,7 +215,7 @@ def _down(task_id: TaskId | None, below: Mapping[TaskId, TaskId]) -> Iterable[Ta
 
 
 def _step(task: Member, longest: TimedAttempt | None) -> Step:
-    return Step(task, longest.attempt if longest else None, _seconds(longest))
+    return Step(task, longest.attempt, longest.duration) if longest else Step(task, None, None)
 
 
 def slowest(attempts: Iterable[Attempt]) -> tuple[TimedAttempt, ...]:
