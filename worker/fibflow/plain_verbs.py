@@ -62,7 +62,9 @@ def put_cron(
 ) -> int:
     """Declare a cron task, or change the one of this name; its id. Its tasks get the payload, the tag and the options.
 
-    Durations in seconds. Raises InvalidInput, UnknownTaskType.
+    Of the instants that passed while nothing could decide them, or it was paused, `RunLatest` runs the latest, `Skip` none;
+    one that is at most 10 s late is not missed. With `Forbid`, none runs while another's task is not final. Durations in
+    seconds. Raises InvalidInput, UnknownTaskType.
     """
     declaration = fibflow.store.cron.CronDeclaration(
         name,
