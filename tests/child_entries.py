@@ -5,6 +5,7 @@ As a program it is a parent: it runs `spin` in a pool and prints the child's pid
 
 import asyncio
 import os
+import subprocess
 import sys
 from typing import Any
 
@@ -41,6 +42,28 @@ def retry(_link: Link, argument: float) -> None:
 
 def leave(_link: Link, argument: int) -> None:
     os._exit(argument)
+
+
+def fork(_link: Link, argument: str) -> str:
+    copy = os.fork()
+    return f"the copy {argument}" if copy == 0 else f"its parent {argument}"
+
+
+def note_from_a_fork(link: Link, _argument: Any) -> str:
+    told, answer = os.pipe()
+    if os.fork() == 0:
+        try:
+            link.note("from the copy")
+        except RuntimeError as error:
+            os.write(answer, str(error).encode())
+        os._exit(0)
+    os.close(answer)
+    return os.read(told, 1000).decode()
+
+
+def start_and_leave(link: Link, _argument: Any) -> None:
+    link.note(subprocess.Popen(["sleep", "60"]).pid)
+    os._exit(3)
 
 
 def note(link: Link, argument: list[Any]) -> str:

@@ -133,6 +133,32 @@ def test_a_child_is_used_again_also_after_an_error():
     assert first == second != os.getpid()
 
 
+def test_a_copy_that_a_call_forked_answers_nothing():
+    async def story():
+        async with pool() as processes:
+            answers = [await processes.run(child_entries.fork, str(n), ignore) for n in range(3)]
+            copies = psutil.Process(await processes.run(child_entries.pid, None, ignore)).children()
+            return answers, [is_gone(copy) for copy in copies]
+
+    answers, gone = asyncio.run(story())
+    assert answers == [f"its parent {n}" for n in range(3)]
+    assert all(gone)
+
+
+def test_a_copy_that_a_call_forked_reports_nothing():
+    taken = []
+
+    async def take(value):
+        taken.append(value)
+
+    async def story():
+        async with pool() as processes, asyncio.timeout(10):
+            return await processes.run(child_entries.note_from_a_fork, None, take)
+
+    assert "forked" in asyncio.run(story())
+    assert taken == []
+
+
 def test_the_second_call_waits_for_room():
     async def story():
         async with pool() as processes, running(processes, child_entries.until_cancelled, "one") as (first, _):
@@ -193,6 +219,21 @@ def test_a_child_that_died_while_idle_is_replaced():
 def test_a_child_that_exits_tells_its_status():
     with pytest.raises(ChildDied, match="exited with status 3"):
         call_once(child_entries.leave, 3)
+
+
+def test_what_a_child_started_goes_with_it_however_it_ends():
+    async def story():
+        async with pool() as processes:
+            with pytest.raises(ChildDied):
+                await processes.run(child_entries.start_and_leave, None, take)
+
+    started = []
+
+    async def take(pid):
+        started.append(psutil.Process(pid))
+
+    asyncio.run(story())
+    assert [is_gone(process) for process in started] == [True]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

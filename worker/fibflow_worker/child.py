@@ -82,6 +82,8 @@ def main(descriptor: int) -> None:
     while True:
         run, link = conversation.runs.get()
         ending = perform(run, link)
+        if not conversation.is_ours():
+            os._exit(1)  # a handler forked, and its copy came back as well: the answer is that of the child itself
         link.end()
         with suppress(Exception):
             sys.stdout.flush()
@@ -111,6 +113,8 @@ class Link:
         """Hand a value to the parent and wait until it is taken. Raises what the parent raised."""
         pickled = pickle.dumps(value)
         with self._lock:
+            if not self._conversation.is_ours():
+                raise RuntimeError("a note from a process that the handler forked; only the handler itself may report")
             if self._ended:
                 raise RuntimeError("a note after the call has ended; wait for your threads before you return")
             self._conversation.send(Noted(pickled))
@@ -130,11 +134,16 @@ class Conversation:
     def __init__(self, parent: socket.socket) -> None:
         self.runs: queue.SimpleQueue[tuple[Run, Link]] = queue.SimpleQueue()
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._pid = os.getpid()
         self._parent = parent
         self._stream = parent.makefile("rb")
         self._speaking = threading.Lock()
         self._current: tuple[int, Link] | None = None
         parent.set_inheritable(False)
+
+    def is_ours(self) -> bool:
+        """False in a copy of this process that a handler forked: it holds the socket, and nobody listens to it."""
+        return os.getpid() == self._pid
 
     def send(self, message: NamedTuple) -> None:
         """Say something to the parent; it is not there any more: exit."""

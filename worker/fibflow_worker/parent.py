@@ -116,12 +116,16 @@ class Child:
     async def kill(self) -> None:
         """Kill it and what it started, and see it gone; one that the kernel holds on to is not waited for long."""
         if self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_group()
         await asyncio.wait([self.exit], timeout=LAST_BREATH)
 
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def _hang_up(self) -> None:
-        """End the conversation with a child that is gone; a reader that waits gets end of file."""
+        """End the conversation with a child that is gone, and what it left behind; a reader that waits gets end of file."""
+        self._kill_group()
         if self._streams is None:
             self._socket.close()
         else:

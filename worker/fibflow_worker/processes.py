@@ -5,7 +5,8 @@ this program's path and folder; the program's main module is not run again. Over
 notes, each answered before the next, and tells how the call ended; then it is idle and serves the next one. A call that
 is abandoned for any reason (its task is cancelled, the child died, the conversation broke) takes its child with it: the
 whole group gets SIGKILL, and a new child is started when one is needed. So a child is idle only after an orderly end,
-and nothing of an abandoned call is running any more when `run` raises. A child's death is noticed by its exit, not only
+and nothing of an abandoned call is running any more when `run` raises. What a child leaves behind when it ends by itself is
+killed, too, and a copy of it that a handler forked may not speak for it. A child's death is noticed by its exit, not only
 by its socket, which programs that the handler started may hold open. A child whose parent is gone exits by itself.
 
 The pool must be used from one event loop, in a thread that outlives it: Linux kills the children with that thread.
