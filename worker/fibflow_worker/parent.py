@@ -81,7 +81,7 @@ class Child:
         self._socket = ours
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.exit = asyncio.create_task(process.wait())
-        self.exit.add_done_callback(lambda _: self._hang_up())
+        self.exit.add_done_callback(lambda _: self._clear_up())
 
     async def converse(self, call: Call) -> Returned | Raised:
         """Make a call and answer its notes until it ends. Raises ChildDied."""
@@ -123,9 +123,13 @@ class Child:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _hang_up(self) -> None:
-        """End the conversation with a child that is gone, and what it left behind; a reader that waits gets end of file."""
+    def _clear_up(self) -> None:
+        """It is gone: end what it left behind, and the conversation."""
         self._kill_group()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the conversation; a reader that waits gets end of file."""
         if self._streams is None:
             self._socket.close()
         else:
