@@ -1,8 +1,10 @@
 """Handlers: what may be one, what its type's tasks get from it, and what changes when it is replaced or removed."""
 
 import functools
+from typing import Annotated
 
 import pytest
+from pydantic import BaseModel, Field
 
 from fibflow import App, Client, NewTask, Options, Status, child
 from fibflow.errors import InvalidInput, UnknownTaskType
@@ -64,6 +66,7 @@ NO_HANDLERS = {
     "a field without a name": lambda app: app.add("wrong", lambda ctx, *fields: None),
     "a field that only has a place": lambda app: app.add("wrong", eval("lambda ctx, n, /: None")),
     "a field that no payload may have": lambda app: app.add("wrong", lambda ctx, _n: None),
+    "a field whose name is taken": lambda app: app.add("wrong", lambda ctx, model_config: None),
     "a strange place": lambda app: app.add("wrong", echo, run_in="cloud"),
 }
 
@@ -123,6 +126,54 @@ def test_a_handler_may_be_a_method_an_object_or_a_partial(workplace):
     workplace.start(app)
     assert [workplace.outcome(name, {"n": 1}).result for name in app.handlers] == [3, -1, 6]
     assert "n: 'x' does not fit" in workplace.outcome("object", {"n": "x"}).error
+
+
+class Movie(BaseModel):
+    title: str
+    minutes: Annotated[int, Field(gt=0)]
+
+
+def test_a_payload_as_a_whole_is_checked_by_its_hint(workplace):
+    async def show(ctx, payload: Movie):
+        return [type(payload).__name__, payload.minutes]
+
+    async def count(ctx, payload: list[int]):
+        return sum(payload)
+
+    workplace.start(serving(show=show, count=count))
+    assert workplace.outcome("show", {"title": "M", "minutes": 111}).result == ["Movie", 111]
+    assert workplace.outcome("count", [1, 2]).result == 3
+    for name, payload, said in (
+        ("show", {"title": "M", "minutes": 0}, "payload.minutes: 0 does not fit the handler: Input should be greater than 0"),
+        ("show", "M", "payload: 'M' does not fit the handler"),
+        ("count", {"n": 1}, "payload: {'n': 1} does not fit the handler: Input should be a valid list"),
+    ):
+        wrong = workplace.outcome(name, payload)
+        assert (wrong.status, wrong.attempt) == (Status.PERMANENTLY_FAILED, 1)
+        assert said in wrong.error
+
+
+def test_the_bounds_of_a_hint_hold():
+    def cut(ctx, minutes: Annotated[int, Field(gt=0)]): ...
+
+    with pytest.raises(InvalidInput, match="minutes: 0 does not fit the handler: Input should be greater than 0"):
+        serving(cut=cut).handlers["cut"].arguments({"minutes": 0})
+
+
+def test_hints_that_only_a_type_checker_knows_are_left_alone_on_the_context_and_refused_on_the_payload():
+    def knows_its_context(ctx: "Nowhere", n: "int") -> "Nowhere": ...  # type: ignore[name-defined]  # noqa: F821
+
+    def knows_its_payload(ctx, n: "Nowhere"): ...  # type: ignore[name-defined]  # noqa: F821
+
+    assert serving(work=knows_its_context).handlers["work"].arguments({"n": "3"}) == {"n": 3}
+    with pytest.raises(InvalidInput, match="has a type hint that cannot be used: name 'Nowhere' is not defined"):
+        serving(work=knows_its_payload)
+
+
+def test_a_partial_function_is_checked_by_its_hints_too():
+    def cut(ctx, reel: int, *, at: "int"): ...
+
+    assert serving(cut=functools.partial(cut, at=7)).handlers["cut"].arguments({"reel": "3", "at": "8"}) == {"reel": 3, "at": 8}
 
 
 # ── at run time ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -27,19 +28,23 @@ LOOP, THREAD, PROCESS = "loop", "thread", "process"
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function that serves a task type: where it runs, what it declares, and the shape of its payload."""
+    """A function that serves a task type: where it runs, what it declares, and the shape of its payload.
+
+    `whole`: it takes the payload as a whole, as its parameter of that name; without a shape, whatever it is.
+    """
 
     declaration: Declaration
     function: Callable[..., Any]
     run_in: str
     shape: type[BaseModel] | None
+    whole: bool = False
 
     def arguments(self, payload: Json) -> dict[str, Any]:
         """The payload as keyword arguments, checked by the type hints. Raises InvalidInput naming the field."""
         if self.shape is None:
             return {"payload": payload}
         try:
-            checked = self.shape.model_validate(payload)
+            checked = self.shape.model_validate({"payload": payload} if self.whole else payload)
         except ValidationError as error:
             fault = error.errors()[0]
             place = ".".join(map(str, fault["loc"])) or "payload"
@@ -92,7 +97,7 @@ class App:
             raise InvalidInput("function", function, "is no handler; give a function that takes a context")
         declaration = Declaration(name, encoding.named_options(self.defaults | options), max_concurrent_tasks, description)
         check_declaration(declaration)
-        self.handlers = {**self.handlers, name: Handler(declaration, function, _place(function, run_in), _shape(function))}
+        self.handlers = {**self.handlers, name: Handler(declaration, function, _place(function, run_in), *_shape(function))}
         self.version += 1
 
     def remove(self, names: str | Iterable[str]) -> int:
@@ -132,26 +137,37 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
         raise InvalidInput("function", function, "takes no context; let its first parameter be the context")
     for parameter in found[1:]:
         unnamed = parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
-        if unnamed or parameter.name.startswith("_"):
+        if unnamed or parameter.name.startswith("_") or parameter.name == "model_config":
             raise InvalidInput("function", function, f"cannot get {parameter}: a payload's field is a plain name")
     return found
 
 
-def _shape(function: Callable[..., Any]) -> type[BaseModel] | None:
-    """The payload's model, from the type hints; None for a handler that takes the payload as a whole."""
+def _shape(function: Callable[..., Any]) -> tuple[type[BaseModel] | None, bool]:
+    """The payload's model, from the type hints, and whether the handler takes the payload as a whole."""
     parameters = _parameters(function)[1:]
     named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    if [parameter.name for parameter in parameters] == ["payload"] and named:
-        return None
-    hints = get_type_hints(_written(function))
+    whole = len(parameters) == len(named) == 1 and named[0].name == "payload"
+    if whole and named[0].annotation is inspect.Parameter.empty:
+        return None, whole
+    try:
+        return _model(named, _hints(function, named), closed=named == parameters), whole
+    except Exception as error:  # whatever typing and pydantic raise for a hint that they do not understand
+        raise InvalidInput("function", function, f"has a type hint that cannot be used: {error}") from error
+
+
+def _hints(function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> dict[str, Any]:
+    """What the parameters are to be. The context's hint is not looked at: it may be there for a type checker only."""
+    inner = inspect.unwrap(_written(function))
+    hinted = {each.name: each.annotation for each in parameters if each.annotation is not each.empty}
+    annotated = SimpleNamespace(__annotations__=hinted)
+    return get_type_hints(annotated, getattr(inner, "__globals__", {}), include_extras=True)
+
+
+def _model(parameters: Iterable[inspect.Parameter], hints: Mapping[str, Any], *, closed: bool) -> type[BaseModel]:
     fields: dict[str, Any] = {
-        parameter.name: (
-            hints.get(parameter.name, Any),
-            ... if parameter.default is inspect.Parameter.empty else parameter.default,
-        )
-        for parameter in named
+        each.name: (hints.get(each.name, Any), ... if each.default is each.empty else each.default) for each in parameters
     }
-    others: Literal["allow", "forbid"] = "forbid" if named == parameters else "allow"
+    others: Literal["allow", "forbid"] = "forbid" if closed else "allow"
     with warnings.catch_warnings():  # a field may have the name of a method of pydantic's
         warnings.filterwarnings("ignore", message="Field name .* shadows")
         return create_model("Payload", __config__=ConfigDict(extra=others, arbitrary_types_allowed=True), **fields)
