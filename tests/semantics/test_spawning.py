@@ -21,6 +21,31 @@ def test_a_single_child_needs_no_list(workplace):
     assert workplace.outcome("parent", max_attempts=1).result == [1]
 
 
+FORGETFUL = {
+    "to spawn": (lambda ctx: kids(1), "holds children; return ctx.spawn(…) of them"),
+    "to spawn the only one": (lambda ctx: child("kid", {"n": 1}), "holds children; return ctx.spawn(…) of them"),
+    "to return it": (lambda ctx: ctx.spawn(kids(1)) and None, "result: None is not what ctx.spawn or ctx.suspend gave"),
+    "to return the wait": (lambda ctx: ctx.suspend(reason="approval") and None, "result: None is not what ctx.spawn"),
+    "to return it alone": (lambda ctx: [ctx.spawn(kids(1))], "is not what ctx.spawn or ctx.suspend gave; return that"),
+}
+
+
+def test_a_handler_that_forgets_to_spawn_or_to_return_it_fails(workplace):
+    def forget(ctx, what: str):
+        return FORGETFUL[what][0](ctx)
+
+    async def forget_in_the_loop(ctx, what: str):
+        return FORGETFUL[what][0](ctx)
+
+    workplace.start(serving(forget=forget, forget_in_the_loop=forget_in_the_loop, kid=echo))
+    for name in ("forget", "forget_in_the_loop"):
+        for what, (_, said) in FORGETFUL.items():
+            done = workplace.outcome(name, {"what": what})
+            assert (what, done.status, done.attempt) == (what, Status.PERMANENTLY_FAILED, 1)
+            assert said in done.error
+    assert workplace.client.tasks(type="kid").total == 0
+
+
 OPTIONS = ("priority", "timeout", "max_attempts", "backoff")
 CHILD, RESOURCE, CODE, PARENT = ((n, 10.0 + n, 10 + n, 20.0 + n) for n in (1, 2, 3, 4))
 GLOBAL = (0, 60.0, 3, 0.0)

@@ -141,7 +141,7 @@ def returned(attempt: Attempt, value: Any) -> Result:
     if isinstance(value, Suspended):
         return _suspended(attempt, value.reason, value.context, metadata=value.metadata, suspend_reason=value.reason)
     try:
-        text = encoding.encode(value, "result")
+        text = encoding.encode(attempt.context.returned(value), "result")
     except InvalidInput as error:
         return failed(attempt, error)
     done = Next(Status.COMPLETED, attempt.claimed.failures, attempt.claimed.interruptions)
