@@ -203,6 +203,8 @@ def test_events_are_filtered_by_type_worker_attempt_stage_and_time(hand):
     assert (page.total, page.has_more) == (everything.total, True)
     with pytest.raises(InvalidInput, match="task_exploded"):
         client.events(root.id, types=["task_exploded"])
+    with pytest.raises(InvalidInput, match="types: 5 is no list; name the types of events"):
+        client.events(root.id, types=5)
 
 
 def test_the_last_event_is_on_the_task(hand):

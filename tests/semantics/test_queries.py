@@ -154,6 +154,11 @@ WRONG_FILTERS: list[tuple[str, Any]] = [
 WRONG_IDS = ("1", -1, None, True, 1.5, 1 << 63)
 
 
+class Unspeakable:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
 def test_a_page_or_filter_that_makes_no_sense_is_refused(hand):
     client = hand.client
     task_id = client.enqueue("work")
@@ -169,7 +174,7 @@ def test_a_page_or_filter_that_makes_no_sense_is_refused(hand):
     for verb in (*verbs, *LISTS[1:]):
         refuses_wrong_ids(getattr(client, verb))
     for count in (client.statistics, client.delete):
-        for name, value in (("status", "failed"), ("type", ""), ("tag", 5)):
+        for name, value in (("status", "failed"), ("status", Unspeakable()), ("type", ""), ("tag", 5)):
             with pytest.raises(InvalidInput, match=f"^{name}: "):
                 count(**{name: value})
         with pytest.raises(TypeError, match="name"):  # Python's own refusal of a filter that there is not

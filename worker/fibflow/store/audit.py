@@ -26,6 +26,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from fibflow.errors import InvalidInput
 from fibflow.model import Event, EventType, Status, TaskId, WorkerId
 from fibflow.records import Page
 from fibflow.store.attempts import Scope, scope
@@ -105,6 +106,8 @@ def workflow_events(
 def _names(types: Iterable[EventType | str] | None) -> list[str] | None:
     """One type's name is a list of one."""
     names = [types] if isinstance(types, str) else types
+    if names is not None and not isinstance(names, Iterable):
+        raise InvalidInput("types", names, "is no list; name the types of events")
     return None if names is None else [member(EventType, name, "types").value for name in names]
 
 

@@ -92,7 +92,7 @@ def member(kind: type[E], value: object, field: str) -> E:
     """A value of an enumeration. Raises InvalidInput, which lists them."""
     try:
         return kind(str(value))
-    except ValueError:
+    except Exception:  # ValueError, or whatever an object raises that cannot be shown
         raise InvalidInput(field, value, f"is not one of {', '.join(kind)}") from None
 
 
