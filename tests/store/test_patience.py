@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from fibflow.store.repeats import Transient
 from fibflow.store.tables import worker
 from fibflow_worker.settings import Settings
 from fix_database import wait_for_a_lock
+from fix_semantics import until
 
 
 @pytest.fixture
@@ -124,6 +126,28 @@ def test_a_repeat_waits_for_locks_no_longer_than_what_is_left_of_patience(databa
     database.close()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_who_takes_no_answer_keeps_no_lock(database, database_url):
+    """A program that was stopped, or whose node is gone, while the server sends it what it asked for."""
+    held = database.call(leases.register, pod_id="pod", host="host", pid=1, slots=1, lease=30.0)
+    silent = Database(database_url, patience=0.5)
+    with silent.engine.connect() as connection:
+        ask = b"BEGIN; SELECT id FROM fibflow.worker FOR UPDATE; SELECT repeat('x', 40000000)"
+        driver: Any = connection.connection.driver_connection
+        driver.pgconn.send_query(ask)
+        until(lambda: database.call(sending))
+        database.call(leases.stop, held)
+        connection.invalidate()
+    silent.close()
+
+
+@read
+def sending(session):
+    """Whether a client of this database does not take what the server sends it."""
+    query = sa.text("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientWrite'")
+    return session.connection.execute(query).first() is not None
+
+
 def test_every_limit_of_a_connection_follows_from_patience(database_url):
     database = Database(database_url, patience=4)
 
@@ -131,11 +155,11 @@ def test_every_limit_of_a_connection_follows_from_patience(database_url):
     def limits(session):
         if not session.postgresql:
             return [session.connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()]
-        names = ("lock_timeout", "idle_in_transaction_session_timeout")
+        names = ("lock_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout")
         shown = [session.connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
         return [*shown, session.connection.connection.driver_connection.info.get_parameters()["tcp_user_timeout"]]
 
-    assert database.call(limits) == (["4s", "4s", "4000"] if database.postgresql else [4000])
+    assert database.call(limits) == (["4s", "4s", "4000", "4000"] if database.postgresql else [4000])
     database.close()
 
 

@@ -14,22 +14,31 @@ SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return
 """A connection for statements that are their own transactions leaves nothing behind that a reset would undo."""
 
 
+KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+"""Seconds of silence until a side asks whether the other is there, from then on between two questions; and how many."""
+
+
 def postgresql_arguments(url: sa.URL, statement_timeout: float, patience: float, lock_wait: float) -> dict[str, Any]:
-    """What psycopg connects with: no call, no silence and no lock lasts longer than that. Seconds."""
+    """What psycopg connects with: no call, no silence and no lock lasts longer than that. Seconds.
+
+    The network's silence has the same limits on either side. While the server sends an answer that nobody takes, its own
+    `tcp_user_timeout` alone ends the session, and with it the locks: nothing else is counted meanwhile.
+    """
     limits = {
         "statement_timeout": statement_timeout,
         "idle_in_transaction_session_timeout": patience,
         "lock_timeout": lock_wait,
+        "tcp_user_timeout": patience,
     }
-    options = " ".join(f"-c {name}={round(seconds * 1000)}" for name, seconds in limits.items())
+    settings = {name: round(seconds * 1000) for name, seconds in limits.items()}
+    settings |= {f"tcp_{name}": value for name, value in KEEPALIVES.items()}
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     given = url.query.get("options")
     return {
         "application_name": "fibflow",
         "connect_timeout": max(1, min(5, round(patience))),
         "options": f"{options} {given}" if isinstance(given, str) else options,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
+        **KEEPALIVES,
         "tcp_user_timeout": round(patience * 1000),
     }
 
