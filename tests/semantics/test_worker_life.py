@@ -1,5 +1,6 @@
 """A worker's own life: from init to stopped, paused and resumed, stopped with grace, and steady when its rounds fail."""
 
+import asyncio
 import functools
 import itertools
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,26 @@ def test_a_stopping_worker_settles_what_finishes(workplace):
     assert (interrupted.attempt, interrupted.failures, interrupted.interruptions) == (1, 0, 0)
     assert heard == [("in time", "drain"), ("never", "drain")]
     assert (workplace.client.get(unclaimed).status, workplace.client.get(unclaimed).attempt) == (Status.PENDING, 0)
+
+
+def test_a_worker_drains_although_handlers_hold_the_loops_threads(workplace):
+    released = threading.Event()
+
+    async def held(ctx, payload):
+        await asyncio.to_thread(released.wait)
+
+    async def few():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+
+    workplace.within(few())
+    worker = workplace.start(serving(held=held), drain=0)
+    task_id = workplace.client.enqueue("held")
+    workplace.becomes(task_id, Status.RUNNING)
+    try:
+        workplace.stop(worker)
+    finally:
+        released.set()
+    assert workplace.worker(worker.worker_id).status == "stopped"
 
 
 HERE = Path(__file__).parent.parent

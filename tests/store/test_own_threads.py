@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from fibflow.store.address import parse_url
 from fibflow.store.database import Database, Session
+from fibflow.store.engines import _addresses
 from fibflow.store.opening import opened
 
 ASKED_BY: ContextVar[str] = ContextVar("asked_by")
@@ -25,24 +26,45 @@ def threaded(request, database_url):
     elif database_url.startswith("sqlite"):
         yield Database(database_url)
     else:
-        pytest.skip("awaited calls over PostgreSQL's own connections need no thread")
+        pytest.skip("awaited calls over PostgreSQL's own connections need no thread once they are made")
 
 
 def test_handlers_that_fill_the_loops_threads_hold_no_call_up(threaded):
+    assert asyncio.run(asked_while_handlers_hold_the_loops_threads(threaded)) > 0
+
+
+def test_nor_do_they_hold_up_a_connection_to_a_server_by_its_name(postgres_url):
+    named = Database(postgres_url.replace("127.0.0.1", "localhost"))
+    assert asyncio.run(asked_while_handlers_hold_the_loops_threads(named)) > 0
+
+
+async def asked_while_handlers_hold_the_loops_threads(database):
     released = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    handler = loop.run_in_executor(None, released.wait)
+    try:
+        return await asyncio.wait_for(database.run(Session.now), 10)
+    finally:
+        released.set()
+        await handler
+        await database.aclose()
 
-    async def busy():
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        handler = loop.run_in_executor(None, released.wait)
-        try:
-            assert await asyncio.wait_for(threaded.run(Session.now), 10) > 0
-        finally:
-            released.set()
-            await handler
-            await threaded.aclose()
 
-    asyncio.run(busy())
+ADDRESSES = {
+    "two servers": (
+        {"host": "127.0.0.1,127.0.0.2", "port": "1,2"},
+        {"host": "127.0.0.1,127.0.0.2", "port": "1,2", "hostaddr": "127.0.0.1,127.0.0.2"},
+    ),
+    "a socket": ({"host": "/run/postgresql", "port": 5432}, {"host": "/run/postgresql", "port": "5432"}),
+    "one of each": ({"host": "127.0.0.1,/run/postgresql"}, {"host": "127.0.0.1,/run/postgresql"}),
+    "none": ({"dbname": "fibflow"}, {}),
+}
+
+
+@pytest.mark.parametrize(("given", "found"), ADDRESSES.values(), ids=ADDRESSES)
+def test_addresses_are_told_where_every_server_has_one(given, found):
+    assert _addresses(given) == found
 
 
 def test_closing_leaves_no_thread(threaded):

@@ -140,7 +140,7 @@ class Registration:
         if self._out_of_touch is not None:
             self._out_of_touch.cancel()
         if self.heartbeat is not None:
-            await asyncio.to_thread(self.heartbeat.stop)
+            await self.database.in_a_thread(self.heartbeat.stop)
         try:
             await self.database.run(leases.stop, self.worker_id)
         except DatabaseError as error:

@@ -38,7 +38,7 @@ from fibflow.store.address import parse_url
 from fibflow.store.clock import Clock
 from fibflow.store.connection_cache import LONGEST, ConnectionCache
 from fibflow.store.driver_errors import FAULTS, counted, explained
-from fibflow.store.engines import SINGLE, postgresql_arguments, sqlite_engine
+from fibflow.store.engines import SINGLE, connected, postgresql_arguments, sqlite_engine
 from fibflow.store.repeats import Transient, limited, until
 from fibflow.store.session import PRIORITY_STEP, Mode, Session, Verb, Wakes, mode_of, read, statement, write
 
@@ -127,13 +127,13 @@ class Database:
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        """Where verbs run that would block the event loop (SQLite)."""
+        """Where runs what would block the event loop: SQLite's verbs, a look-up of PostgreSQL's name."""
         return ThreadPoolExecutor(8, thread_name_prefix="database")
 
     @cached_property
     def async_engine(self) -> AsyncEngine:
         """For the event loop; PostgreSQL only."""
-        return create_async_engine(self.url, **self._postgresql_pool())
+        return create_async_engine(self.url, **self._async_pool())
 
     @cached_property
     def _autocommit(self) -> sa.Engine | ConnectionCache:
@@ -143,11 +143,16 @@ class Database:
 
     @cached_property
     def _async_autocommit(self) -> AsyncEngine:
-        return create_async_engine(self.url, **self._postgresql_pool(), **SINGLE)
+        return create_async_engine(self.url, **self._async_pool(), **SINGLE)
 
     def _postgresql_pool(self) -> dict[str, Any]:
         arguments = postgresql_arguments(self.url, self.statement_timeout, self.patience, min(self.lock_wait, self.patience))
         return {"connect_args": arguments, "pool_size": self.pool_size, "pool_recycle": LONGEST}
+
+    def _async_pool(self) -> dict[str, Any]:
+        pool = self._postgresql_pool()
+        pool["connect_args"]["async_creator_fn"] = partial(connected, self.in_a_thread)
+        return pool
 
     # ── running a verb ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.conninfo import conninfo_attempts
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from fibflow.store.clock import Clock
@@ -41,6 +45,24 @@ def postgresql_arguments(url: sa.URL, statement_timeout: float, patience: float,
         **KEEPALIVES,
         "tcp_user_timeout": round(patience * 1000),
     }
+
+
+async def connected(
+    in_a_thread: Callable[[Callable[[], dict[str, str]]], Awaitable[dict[str, str]]], *conninfo: str, **arguments: Any
+) -> psycopg.AsyncConnection[Any]:
+    """A connection to a server whose name was looked up in a thread of ours.
+
+    psycopg itself has the event loop look it up, in threads that handlers may hold for as long as they like.
+    """
+    addresses = await in_a_thread(partial(_addresses, arguments))
+    return await psycopg.AsyncConnection.connect(*conninfo, **(arguments | addresses))
+
+
+def _addresses(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Where the servers are that are named, as arguments; nothing new where one has no address. Raises OperationalError."""
+    attempts = conninfo_attempts(arguments)
+    names = [name for name in ("host", "hostaddr", "port") if all(name in each for each in attempts)]
+    return {name: ",".join(str(each[name]) for each in attempts) for name in names}
 
 
 def sqlite_engine(url: sa.URL, clock: Clock, in_memory: bool, patience: float) -> sa.Engine:
