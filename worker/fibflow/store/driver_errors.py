@@ -16,6 +16,8 @@ from fibflow.store.address import shown
 from fibflow.store.repeats import Transient
 
 DEADLOCK_OR_SERIALIZATION = frozenset({"40001", "40P01", "55P03"})
+READ_ONLY = "25006"
+"""The server takes no writes now: it is a standby, or its disk is nearly full. What was to be written is not at fault."""
 UNDEFINED_TABLE_OR_SCHEMA = frozenset({"42P01", "3F000", "42703"})
 
 
@@ -54,7 +56,7 @@ def _of_driver(error: DBAPIError, committing: bool, url: sa.URL) -> Exception:
     answered = code is not None or url.get_backend_name() != "postgresql"
     if committing and not answered and (error.connection_invalidated or isinstance(error, OperationalError)):
         return OutcomeUnknown(f"the connection broke while the answer was awaited: {_line(text)}")
-    if error.connection_invalidated or isinstance(error, OperationalError):
+    if error.connection_invalidated or isinstance(error, OperationalError) or code == READ_ONLY:
         return DatabaseUnavailable(f"{shown(url)} is not available: {_line(text)}")
     return DatabaseError(f"{shown(url)} refused: {_line(text)}")
 
