@@ -1,6 +1,8 @@
 """How long a call waits for others, and which limits follow from that."""
 
 import asyncio
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +13,7 @@ import sqlalchemy as sa
 from fibflow.errors import DatabaseUnavailable, InvalidInput
 from fibflow.store import leases
 from fibflow.store.database import Database, read, write
+from fibflow.store.migrate import PATIENCE, upgrade
 from fibflow.store.repeats import Transient
 from fibflow.store.tables import worker
 from fibflow_worker.settings import Settings
@@ -139,6 +142,54 @@ def test_who_takes_no_answer_keeps_no_lock(database, database_url):
         database.call(leases.stop, held)
         connection.invalidate()
     silent.close()
+
+
+@pytest.mark.parametrize("awaits", [False, True], ids=["call", "run"])
+def test_an_answer_that_never_comes_is_not_waited_for(postgres_url, awaits):
+    """A server, or what stands before it, takes every word and is silent: the network tells nothing of it."""
+    database = Database(postgres_url, statement_timeout=0.2, patience=0.2)
+
+    async def ask():
+        asked = database.run(backend) if awaits else asyncio.to_thread(database.call, backend)
+        return await asyncio.wait_for(asked, 10)
+
+    async def story():
+        frozen = await ask()
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            with pytest.raises(DatabaseUnavailable, match="timeout"):
+                await ask()
+            assert await ask() != frozen
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+            await database.aclose()
+
+    asyncio.run(story())
+
+
+@read
+def backend(session):
+    """The process that serves this connection."""
+    return session.connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+
+
+@pytest.mark.parametrize(("options", "seconds"), [("", 34.0), ("?options=-c%20statement_timeout%3D1h", None)])
+def test_a_limit_for_statements_in_the_address_is_the_only_one(options, seconds):
+    assert Database(f"postgresql://host/name{options}", patience=4)._longest_wait == seconds
+
+
+def test_a_migration_may_be_waited_for_longer(postgres_empty_url):
+    database = Database(postgres_empty_url, statement_timeout=1)
+    waits = []
+
+    @write
+    def migrated(session):
+        upgrade(session, "")
+        waits.append(session.connection.connection.driver_connection.longest)
+
+    database.call(migrated)
+    assert waits == [PATIENCE]
+    database.close()
 
 
 @read

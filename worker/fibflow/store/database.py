@@ -9,8 +9,8 @@ How a verb wants to be run is written on it by a decorator:
     @statement   a single statement that is its own transaction
     @write       a transaction; repeated after a deadlock; a connection lost at COMMIT is OutcomeUnknown
 
-Every call has a deadline (statement_timeout, busy_timeout, keepalives), so that no loop above can hang. What is stored,
-and how, is not known here.
+Every call has a deadline (statement_timeout, busy_timeout, keepalives, and answers.py), so that no loop above can hang.
+What is stored, and how, is not known here.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ from tenacity import AsyncRetrying, Retrying
 from fibflow import encoding
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import parse_url
+from fibflow.store.answers import waiting
 from fibflow.store.clock import Clock
 from fibflow.store.connection_cache import LONGEST, ConnectionCache
 from fibflow.store.driver_errors import FAULTS, counted, explained
-from fibflow.store.engines import SINGLE, connected, postgresql_arguments, sqlite_engine
+from fibflow.store.engines import SINGLE, connected, longest_wait, postgresql_arguments, sqlite_engine
 from fibflow.store.repeats import Transient, limited, until
 from fibflow.store.session import PRIORITY_STEP, Mode, Session, Verb, Wakes, mode_of, read, statement, write
 
@@ -122,7 +123,7 @@ class Database:
     def engine(self) -> sa.Engine:
         """For threads, and for SQLite."""
         if self.postgresql:
-            return sa.create_engine(self.url, **self._postgresql_pool())
+            return self._postgresql_engine()
         return sqlite_engine(self.url, self.clock, self.in_memory, self.patience)
 
     @cached_property
@@ -139,11 +140,18 @@ class Database:
     def _autocommit(self) -> sa.Engine | ConnectionCache:
         if not self.postgresql:
             return self.engine
-        return ConnectionCache(sa.create_engine(self.url, **self._postgresql_pool(), **SINGLE), self.pool_size)
+        return ConnectionCache(self._postgresql_engine(**SINGLE), self.pool_size)
 
     @cached_property
     def _async_autocommit(self) -> AsyncEngine:
         return create_async_engine(self.url, **self._async_pool(), **SINGLE)
+
+    def _postgresql_engine(self, **more: Any) -> sa.Engine:
+        return waiting(sa.create_engine(self.url, **self._postgresql_pool(), **more), self._longest_wait)
+
+    @property
+    def _longest_wait(self) -> float | None:
+        return longest_wait(self.url, self.statement_timeout, self.patience)
 
     def _postgresql_pool(self) -> dict[str, Any]:
         arguments = postgresql_arguments(self.url, self.statement_timeout, self.patience, min(self.lock_wait, self.patience))
@@ -151,7 +159,7 @@ class Database:
 
     def _async_pool(self) -> dict[str, Any]:
         pool = self._postgresql_pool()
-        pool["connect_args"]["async_creator_fn"] = partial(connected, self.in_a_thread)
+        pool["connect_args"]["async_creator_fn"] = partial(connected, self.in_a_thread, self._longest_wait)
         return pool
 
     # ── running a verb ────────────────────────────────────────────────────────────────────────────────────────

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from psycopg.conninfo import conninfo_attempts
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from fibflow.store.answers import AsyncConnection
 from fibflow.store.clock import Clock
 
 SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
@@ -47,15 +47,26 @@ def postgresql_arguments(url: sa.URL, statement_timeout: float, patience: float,
     }
 
 
+def longest_wait(url: sa.URL, statement_timeout: float, patience: float) -> float | None:
+    """Seconds until an answer is not waited for any more; None where the address has a limit for statements of its own."""
+    own = "statement_timeout" in str(url.query.get("options"))
+    return None if own else statement_timeout + patience
+
+
 async def connected(
-    in_a_thread: Callable[[Callable[[], dict[str, str]]], Awaitable[dict[str, str]]], *conninfo: str, **arguments: Any
-) -> psycopg.AsyncConnection[Any]:
+    in_a_thread: Callable[[Callable[[], dict[str, str]]], Awaitable[dict[str, str]]],
+    longest: float | None,
+    *conninfo: str,
+    **arguments: Any,
+) -> AsyncConnection:
     """A connection to a server whose name was looked up in a thread of ours.
 
     psycopg itself has the event loop look it up, in threads that handlers may hold for as long as they like.
     """
     addresses = await in_a_thread(partial(_addresses, arguments))
-    return await psycopg.AsyncConnection.connect(*conninfo, **(arguments | addresses))
+    connection = await AsyncConnection.connect(*conninfo, **(arguments | addresses))
+    connection.longest = longest
+    return connection
 
 
 def _addresses(arguments: Mapping[str, Any]) -> dict[str, str]:

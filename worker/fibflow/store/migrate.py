@@ -18,12 +18,13 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import shown
+from fibflow.store.answers import allow
 from fibflow.store.database import Database, Session, write
 from fibflow.store.installation import check_installation
 from fibflow.store.schema import SCRIPTS, newest, refuse_newer, stored_in, stored_version, versions
 
 ADVISORY_LOCK = 0x666962666C6F77  # "fibflow"
-PATIENCE = "10min"  # how long one program waits until another has migrated
+PATIENCE = 600.0  # seconds that one program waits until another has migrated
 A_LITTLE = 0.5  # seconds until a database that does not answer is asked again
 ONE_AT_A_TIME = threading.Lock()  # alembic keeps the migration that it runs in module variables
 
@@ -70,8 +71,9 @@ def upgrade(session: Session, url: str) -> str:
 def _lock(session: Session) -> None:
     """On SQLite the transaction has begun as a writer's."""
     if session.postgresql:
+        allow(session.connection, PATIENCE)
         for limit in ("lock_timeout", "statement_timeout"):
-            session.connection.execute(sa.select(sa.func.set_config(limit, PATIENCE, True)))
+            session.connection.execute(sa.select(sa.func.set_config(limit, f"{PATIENCE:.0f}s", True)))
         session.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADVISORY_LOCK)))
 
 
