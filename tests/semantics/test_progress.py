@@ -1,12 +1,15 @@
 """What a handler tells while it runs: progress, which the task shows, and checkpoints; both are events."""
 
+import itertools
 from typing import Any
 
 import pytest
 
-from fibflow import Status, child
-from fibflow.errors import InvalidInput
-from fix_semantics import Gate, serving
+from fibflow import Outcome, Status, child
+from fibflow.errors import DatabaseUnavailable, InvalidInput
+from fibflow.store import record
+from fibflow.store.database import write
+from fix_semantics import Gate, serving, until
 
 
 def told(workplace, task_id, type="task_progress"):
@@ -75,6 +78,48 @@ def test_progress_moves_no_deadline_and_renews_no_lease(workplace):
     workplace.start(serving(reporting=reporting), heartbeat_interval=1800)
     workplace.outcome("reporting")
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("place", ["loop", "thread"])
+def test_a_report_waits_for_a_database_that_is_away(workplace, monkeypatch, place):
+    away = iter([DatabaseUnavailable("restarts")] * 2)
+    monkeypatch.setattr(record, "note_running", failing(record.note_running, away))
+    task = reported(workplace, place)
+    assert (task.status, task.attempt, task.progress_percent) == (Status.COMPLETED, 1, 50)
+    assert [event.metadata for event in told(workplace, task.id)] == [{"progress_percent": 50}]
+
+
+@pytest.mark.parametrize("place", ["loop", "thread"])
+def test_a_report_waits_no_longer_than_its_attempt_runs(workplace, monkeypatch, place):
+    away = itertools.repeat(DatabaseUnavailable("is gone"))
+    monkeypatch.setattr(record, "note_running", failing(record.note_running, away))
+    task = reported(workplace, place, timeout=0.5, max_attempts=1)
+    assert (task.status, task.last_outcome) == (Status.PERMANENTLY_FAILED, Outcome.TIMEOUT)
+    (worker,) = workplace.running
+    until(lambda: not worker._slots.lingering)
+
+
+def failing(verb, errors):
+    @write
+    def failed(session, *args):
+        for error in errors:
+            raise error
+        return verb(session, *args)
+
+    return failed
+
+
+def reported(workplace, place, **options):
+    """What becomes of a task that reports once."""
+
+    async def in_the_loop(ctx, payload):
+        await ctx.progress(percent=50)
+
+    def in_a_thread(ctx, payload):
+        ctx.progress(percent=50)
+
+    workplace.start(serving(reporting=in_the_loop if place == "loop" else in_a_thread))
+    return workplace.outcome("reporting", **options)
 
 
 def test_a_checkpoint_is_an_event_with_its_code(workplace):

@@ -15,10 +15,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, wait_random
+
 from fibflow import encoding
 from fibflow.app import LOOP, PROCESS, THREAD
 from fibflow.context import AsyncContext, Context
-from fibflow.errors import DatabaseError, LeaseLost
+from fibflow.errors import DatabaseError, DatabaseUnavailable, LeaseLost
 from fibflow.logs import logger
 from fibflow.metrics import LINGERING
 from fibflow.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, SECOND, Json
@@ -130,10 +132,21 @@ class Attempts:
         attempt.context.children = await self.database.run(reading.children_of, attempt.context.id, attempt.claimed.spawned)
 
     def _tell(self, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        _refuse(self.database.call(record.note_running, worker_id, task_id, fence, note, snapshot))
+        told = (record.note_running, worker_id, task_id, fence, note, snapshot)
+        _refuse(Retrying(**self._while_it_runs((task_id, fence)))(self.database.call, *told))
 
     async def _tell_async(self, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        _refuse(await self.database.run(record.note_running, worker_id, task_id, fence, note, snapshot))
+        told = (record.note_running, worker_id, task_id, fence, note, snapshot)
+        _refuse(await AsyncRetrying(**self._while_it_runs((task_id, fence)))(self.database.run, *told))
+
+    def _while_it_runs(self, key: Key) -> dict[str, Any]:
+        """A report waits for a database that is away, as a result does: a handler would fail for it."""
+        return {
+            "retry": retry_if_exception_type(DatabaseUnavailable),
+            "stop": lambda _: key not in self.slots.running,
+            "wait": wait_random(0.1, 1.0),
+            "reraise": True,
+        }
 
     # ── what comes from outside ───────────────────────────────────────────────────────────────────────────────────
 
