@@ -51,19 +51,20 @@ class Settings:
 
 @dataclass(slots=True)
 class ThroughApi:
-    """Lists, statuses and Events through the API server."""
+    """What the leader does through the API server. Lists, statuses and Events, which are many, hold up nothing else."""
 
     api: Api
+    telling: Api
     identity: str
 
     async def list_all(self, kind: Kind, namespace: str | None) -> resources.Listed:
-        return await self.api.run(resources.list_all, self.api, kind, namespace)
+        return await self.telling.run(resources.list_all, self.telling, kind, namespace)
 
     async def write_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource | None:
-        return await self.api.run(resources.write_status, self.api, resource, status)
+        return await self.telling.run(resources.write_status, self.telling, resource, status)
 
     async def tell(self, resource: Resource, reason: str, message: str, warning: bool) -> None:
-        await self.api.run(resources.tell, self.api, resource, reason, message, warning, self.identity)
+        await self.telling.run(resources.tell, self.telling, resource, reason, message, warning, self.identity)
 
     async def find(self, place: Name) -> Deployment | None:
         return await self.api.run(workloads.find, self.api, place)
@@ -127,7 +128,9 @@ class Operator:
         self._database = database
         self._settings = settings
         leases = Leases(api, settings.lease_namespace, settings.lease_name, round(settings.times.duration))
-        self._election = Election(api, leases, settings.identity, settings.times)
+        self._renewing = api.apart()
+        self._election = Election(self._renewing, leases, settings.identity, settings.times)
+        self._through = ThroughApi(api, api.apart(), settings.identity)
         self._leading: Leading | None = None
         self._watch: ResourceWatch | None = None
         self._informers: list[Informer] = []
@@ -148,7 +151,8 @@ class Operator:
             await self._election.give_back()
             server.shutdown()
             await self._database.aclose()
-            self._api.close()
+            for api in (self._api, self._renewing, self._through.telling):
+                api.close()
 
     async def _take_part(self) -> None:
         await fitting(self._database, self._settings.installation)
@@ -175,9 +179,8 @@ class Operator:
                 each.start()
             self._watch, self._informers = watch, informers
 
-        through = ThroughApi(self._api, settings.identity)
         places = settings.namespaces or (None,)
-        leading = Leading(writer, through, places, settings.periods, follow=follow, renew=watch.renew)
+        leading = Leading(writer, self._through, places, settings.periods, follow=follow, renew=watch.renew)
         self._leading = leading
         LEADER.set(1)
         try:

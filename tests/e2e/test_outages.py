@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.faults import Answer, Cut, Gone, Lost
+from cluster.faults import Answer, Cut, Gone, Latency, Lost
 from cluster.waiting import until
 from e2e.figures import record
 from e2e.planes import FULL, ONLY_IN_FULL, Plane, cron_task, quiet, task_type
@@ -26,6 +26,7 @@ AWAY = 60.0 if FULL else 9.0
 LONG_AWAY = 160.0
 """Seconds without a database; longer than a key may lie untouched."""
 CRONS = "SELECT count(*) FROM fibflow.cron_task"
+LEAD = "SELECT epoch, holder FROM fibflow.installation"
 EVERY_SECOND: dict[str, Any] = {
     "schedule": "* * * * * *",
     "concurrencyPolicy": "Allow",
@@ -116,6 +117,15 @@ def test_a_storm_of_failures_at_every_write_and_list_passes(synced, fault):
         synced.wait_sql(11, CRONS)
         for number in range(10):
             synced.wait_condition("CronTask", f"storm-{number}", status="True", seconds=40)
+
+
+def test_a_slow_api_server_costs_nobody_the_lead(synced):
+    lead, many = synced.sql(LEAD), [cron_task(f"slow-{number}") for number in range(120)]  # more than are told at once
+    with synced.proxy.fault(Latency(1.5), user=synced.user, resource="crontasks/status"):
+        synced.apply(*many)
+        synced.wait_condition("CronTask", "slow-0", status="True", seconds=40)
+        synced.wait_condition("CronTask", "slow-119", status="True", seconds=40)
+    assert synced.sql(LEAD) == lead
 
 
 def test_watches_that_are_forgotten_begin_anew(synced):

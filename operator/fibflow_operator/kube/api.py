@@ -8,6 +8,7 @@ in the event loop go through `Api.run`.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,12 @@ class Api:
     def __init__(self, kubeconfig: str | None = None) -> None:
         self._client = _client(kubeconfig)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
+
+    def apart(self) -> Api:
+        """The same server, with threads of its own: no call made here waits for those made there, however slow they are."""
+        other = copy.copy(self)
+        other._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
+        return other
 
     async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run what calls the API in a thread of its own."""
@@ -166,7 +173,7 @@ def _client(kubeconfig: str | None) -> client.ApiClient:
         way_out = f"leads to no cluster ({one_line(error)}); give a kubeconfig with --kubeconfig, or run in a pod"
         raise InvalidInput("kubeconfig", kubeconfig, way_out) from None
     settings.retries = False  # we know better when to try again
-    settings.connection_pool_maxsize = THREADS
+    settings.connection_pool_maxsize = 3 * THREADS  # those of `apart`, too
     return client.ApiClient(settings)
 
 

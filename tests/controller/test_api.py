@@ -1,0 +1,68 @@
+"""Calls to a slow API server: what is told to many holds up neither the lead nor what is done about pods."""
+
+import asyncio
+import threading
+from typing import Any
+
+import yaml
+
+from fibflow.store.database import Database
+from fibflow.store.synced import Name
+from fibflow_operator.kube import resources, workloads
+from fibflow_operator.kube.api import Api
+from fibflow_operator.kube.leases import Lease
+from fibflow_operator.program import Operator, Settings
+from fibflow_operator.world import seen
+
+MANY = 100
+"""Statuses or pods, more than there are threads."""
+
+
+METADATA = {"name": "pool", "namespace": "here", "uid": "u1", "resourceVersion": "1"}
+POOL = seen({"kind": "WorkerPool", "metadata": METADATA, "spec": {}})
+
+
+def nowhere(folder) -> Api:
+    """A server that is not asked."""
+    cluster = {"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    config = {"clusters": [cluster], "contexts": [context], "users": [{"name": "u", "user": {}}], "current-context": "x"}
+    (folder / "config").write_text(yaml.safe_dump(config))
+    return Api(str(folder / "config"))
+
+
+class Leases:
+    """A Lease that can be had at once."""
+
+    def read(self) -> Lease | None:
+        return None
+
+    def write(self, before: Lease | None, holder: str) -> Lease | None:
+        return Lease(holder, 0, "now", "1")
+
+
+def test_what_is_slow_holds_up_neither_what_is_more_urgent_nor_the_lead(tmp_path, monkeypatch):
+    go_on = threading.Event()
+
+    def slow(*told):
+        go_on.wait(30)
+
+    async def course():
+        operator = Operator(nowhere(tmp_path), Database("sqlite://"), Settings("test/x", "me", (), "here", "lead", 0))
+        through, operator._election.leases = operator._through, Leases()
+        monkeypatch.setattr(resources, "write_status", slow)
+        monkeypatch.setattr(workloads, "pod_uid", lambda api, pod: pod.name)
+        waiting: list[Any] = [asyncio.ensure_future(through.write_status(POOL, {})) for _ in range(MANY)]
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(10):
+                assert await through.pod_uid(Name("here", "pod")) == "pod"
+                monkeypatch.setattr(workloads, "pod_uid", slow)
+                waiting += [asyncio.ensure_future(through.pod_uid(Name("here", "pod"))) for _ in range(MANY)]
+                await asyncio.sleep(0)
+                assert await operator._election._try() is not None
+        finally:
+            go_on.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(course())
