@@ -1,7 +1,8 @@
 """Comparisons that find what no event told: whole lists of the API server, and what the database holds.
 
     listed    every resource is listed anew: what was missed, above all deletions, comes to light
-    looked    rows that lack a resource, resources that lack a row (the database was wiped), figures that changed
+    looked    rows that lack a resource, resources that lack a row (the database was wiped), figures that changed; all, where
+              what was committed may be gone
 
 They only name keys to be looked at. A list that is refused or cut names none: an empty answer is not an empty world.
 """
@@ -17,7 +18,7 @@ from typing import Protocol
 from fibflow.logs import logger
 from fibflow.store.database import Database
 from fibflow.store.figures import Counts, TypeFigures, counts, of_resources, queues, rest
-from fibflow.store.installation import Lead
+from fibflow.store.installation import Footing, Lead
 from fibflow.store.pools import PoolFigures, pool_figures
 from fibflow.store.synced import Name, stored_pools, tasks_to_cancel
 from fibflow.store.synced_crons import CronState, cron_states
@@ -69,11 +70,13 @@ class Hearing:
 
 @dataclass(slots=True)
 class Looked:
-    """What a look at the database found: keys whose rows are to be looked at, keys whose figures changed."""
+    """What a look at the database found: keys whose rows are to be looked at, keys whose figures changed. `anew`: what was
+    committed before may be gone."""
 
     rows: set[Key] = field(default_factory=set)
     reports: set[Key] = field(default_factory=set)
     to_cancel: bool = False
+    anew: bool = False
 
 
 @dataclass(slots=True)
@@ -86,24 +89,29 @@ class Glance:
     counted: Counts = field(default_factory=Counts)
     count_again_at: float = -math.inf
     counted_under: Lead | None = None
+    footing: Footing | None = None
     clock: Callable[[], float] = time.monotonic
 
     async def look(self, scene: Scene) -> Looked:
         """Compare it with the world, and with what it was. Raises DatabaseError."""
         database: Database = scene.database
+        footing = await scene.writer.footing()
         crons = await database.run(cron_states)
         seen = await database.run(queues, await self._counts(scene))
         types = of_resources(seen)
         pools = await database.run(stored_pools)
         occupied = await database.run(pool_figures)
-        found = Looked(to_cancel=await database.run(tasks_to_cancel))
+        found = Looked(to_cancel=await database.run(tasks_to_cancel), anew=self.footing not in (None, footing))
         for kind, names in ((Kind.CRON_TASK, crons), (Kind.TASK_TYPE, types), (Kind.WORKER_POOL, pools)):
             found.rows |= _differing(scene, kind, names)
         found.reports |= {_key(Kind.CRON_TASK, name) for name in _changed(self.crons, crons)}
         found.reports |= {_key(Kind.TASK_TYPE, name) for name in _changed(self.types, types)}
         found.reports |= {of_pool(*name) for name in _changed(self.pools, occupied)}
         found.reports |= {of_pool(*name) for name in self.pools.keys() - occupied.keys()}
-        self.crons, self.types, self.pools = crons, types, occupied
+        if found.anew:
+            log.warning("rows_compared_anew", before=str(self.footing), now=str(footing))
+            found.rows |= {key for kind in Kind for key in scene.world.keys(kind)}
+        self.footing, self.crons, self.types, self.pools = footing, crons, types, occupied
         scene.type_figures, scene.pool_figures = types, occupied
         OBSERVED.see(seen, await database.run(rest))
         return found

@@ -177,7 +177,7 @@ class Leading:
                 self.rows.add(found.rows)
                 self.reports.add(found.reports)
                 self.looked.set()
-                await self.controller.remember()
+                await self.controller.remember(found.anew)
             if found.to_cancel:
                 await self._cancel()
         except OtherInstallation:

@@ -185,7 +185,10 @@ class WorkerController:
             if again is not None:
                 self.pods.add_after(uid, again)
 
-    async def remember(self) -> None:
-        """Note who holds a lease now. Raises DatabaseError."""
+    async def remember(self, anew: bool = False) -> None:
+        """Note who holds a lease now. `anew`: what was done about pods may have been undone. Raises DatabaseError."""
+        if anew:
+            self.history.begin_anew()
+            self.pods.add(self.scene.cache.pods)
         held = await leaseholders(self.scene)
         self.holders.append((time.monotonic(), held))

@@ -1,20 +1,21 @@
 """The database as a leader writes to it: every write names its lead, and a refused one is counted.
 
 A lead that the database does not know (any more) is asked for again, but only while the Lease is ours: the database may
-have been wiped. If it is not ours, another leads, and the write was refused for good.
+have been wiped, or restored. If it is not ours, another leads, and the write was refused for good.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from fibflow.errors import DatabaseError, LeadLost
 from fibflow.logs import logger
 from fibflow.metrics import counter, gauge
 from fibflow.store.database import Database
-from fibflow.store.installation import Lead, count_refused, take_lead
+from fibflow.store.installation import Footing, Lead, count_refused, footing, take_lead
 
 log = logger(__name__)
 REFUSED = counter("fibflow_operator_stale_writes", "Writes under a lead that was lost, refused by the database.")
@@ -50,6 +51,13 @@ class Writer:
         EPOCH.set(self._lead.epoch)
         log.info("lead_taken", epoch=self._lead.epoch, holder=self._holder)
 
+    async def footing(self) -> Footing:
+        """What our writes stand on; a lead that the database does not know is taken anew. Raises DatabaseError."""
+        lead, found = self._lead, await self.database.run(footing, self._installation)
+        if found.lead != lead:
+            await self._regain(lead)
+        return replace(found, lead=self._lead)
+
     async def write(self, verb: Callable[..., Any], *args: Any) -> Any:
         """Run a leader's verb. Raises LeadLost, and what the verb raises."""
         lead = self._lead
@@ -60,6 +68,9 @@ class Writer:
             log.warning("stale_write_refused", epoch=lead.epoch, verb=verb.__name__)
             with suppress(DatabaseError):
                 await self.database.run(count_refused)
-            if lead == self._lead and await self._confirm():
-                await self.take()
+            await self._regain(lead)
             raise
+
+    async def _regain(self, lead: Lead) -> None:
+        if lead == self._lead and await self._confirm():
+            await self.take()

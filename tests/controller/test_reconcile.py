@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 
 from controller.shelf import Shelf
 from fibflow.client import Client
-from fibflow.errors import DatabaseUnavailable
+from fibflow.errors import DatabaseUnavailable, OtherInstallation
 from fibflow.store import figures, synced
 from fibflow.store.database import Database, read, write
+from fibflow.store.installation import footing
 from fibflow.store.synced import Name, stored_pools, stored_types
 from fibflow.store.synced_crons import stored_crons
-from fibflow.store.tables import SCHEMA, metadata, schema_version, task_type
-from fibflow_operator import comparison, plan, workload_cache
+from fibflow.store.tables import SCHEMA, installation, metadata, schema_version, task_type
+from fibflow_operator import comparison, plan, workload_cache, writing
 from fibflow_operator.kube.api import ApiRefused
 from fibflow_operator.leading import Leading
 from fibflow_operator.observed import OBSERVED
@@ -399,6 +401,52 @@ def test_after_a_wipe_no_count_of_before_is_told(url):
 def wipe(session):
     tables = ", ".join(f"{SCHEMA}.{table.name}" for table in metadata.tables.values() if table is not schema_version)
     session.connection.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+
+
+LESS: dict[str, Any] = {
+    "restored from a backup": {"lead": True},
+    "a standby that had not heard of the last commits": {"server": True},
+}
+
+
+@pytest.mark.parametrize("less", LESS)
+def test_a_database_that_holds_less_than_was_committed_is_brought_up_to_date(url, monkeypatch, less):
+    @read
+    def another_server(session, installation):
+        return replace(footing(session, installation), server_since="later")
+
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "one", {"timeoutSeconds": 7})
+        await one.compare()
+        named = task_type.c.namespace == one.shelf.namespace
+        back = sa.update(task_type).where(named).values(timeout=1, resource_options='{"timeout": 1.0}')
+        await one.database.run(write(lambda session: session.connection.execute(back)))
+        if "lead" in LESS[less]:
+            earlier = sa.update(installation).values(epoch=0, holder="long gone")
+            await one.database.run(write(lambda session: session.connection.execute(earlier)))
+        else:
+            monkeypatch.setattr(writing, "footing", another_server)
+        await one.leading.look()
+        await one.settle()
+        stored = await one.database.run(stored_types, [Name(one.shelf.namespace, "one")])
+        assert [row.options.timeout for row in stored.values()] == [7]
+        assert condition(one, Kind.TASK_TYPE, "one", "Synced") == ("True", "Stored")
+        with Writes(one.database) as writes:
+            await one.compare()
+            assert writes.found == []
+
+    played(url, play)
+
+
+def test_a_database_that_serves_another_installation_by_now_ends_the_lead(postgres_url):
+    async def play(one):
+        await one.compare()
+        another = sa.update(installation).values(installation="other/fibflow")
+        await one.database.run(write(lambda session: session.connection.execute(another)))
+        with pytest.raises(OtherInstallation):
+            await one.leading.look()
+
+    played(postgres_url, play)
 
 
 def test_without_a_database_a_status_says_so_and_keeps_what_it_told_of_pauses(url, monkeypatch):

@@ -1,6 +1,7 @@
 """The fence of an operator's writes: epoch and holder, on both databases."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from fibflow.errors import LeadLost, OtherInstallation
 from fibflow.model import Options
 from fibflow.store.database import Database, Session
-from fibflow.store.installation import Lead, check_installation, count_refused, installed, take_lead
+from fibflow.store.installation import Lead, check_installation, count_refused, footing, installed, take_lead
 from fibflow.store.synced import (
     DeletionPolicy,
     Name,
@@ -42,7 +43,8 @@ def test_a_lead_is_taken_above_the_databases_epoch_and_the_leases(database, stor
 
 def test_another_installation_may_neither_lead_nor_look(database):
     take(database)
-    for refused in (lambda: take(database, name="other"), lambda: database.call(check_installation, "other")):
+    looks = (lambda: database.call(check_installation, "other"), lambda: database.call(footing, "other"))
+    for refused in (lambda: take(database, name="other"), *looks):
         with pytest.raises(OtherInstallation, match="serves the installation 'x/y' and not 'other'"):
             refused()
     database.call(check_installation, "x/y")
@@ -51,6 +53,21 @@ def test_another_installation_may_neither_lead_nor_look(database):
 def test_a_database_that_nobody_led_may_be_looked_at_by_anybody(database):
     database.call(check_installation, "x/y")
     assert database.call(installed) is None
+
+
+def test_a_footing_is_another_after_a_wipe_under_another_lead_and_on_another_server(database):
+    take(database)
+    first = database.call(footing, "x/y")
+    assert database.call(footing, "x/y") == first
+    take(database, "b")
+    assert database.call(footing, "x/y") == replace(first, lead=Lead(2, "b"))
+    with database.engine.begin() as connection:
+        connection.execute(sa.delete(installation))
+    assert database.call(footing, "x/y") == replace(first, lead=None)
+    if database.postgresql:
+        since = sa.text("SELECT pg_postmaster_start_time()")
+        with database.engine.connect() as connection:
+            assert first.server_since == connection.execute(since).scalar()
 
 
 WRITES = {

@@ -63,6 +63,11 @@ class PodHistory:
         if len(self.fenced) > REMEMBERED:
             del self.fenced[next(iter(self.fenced))]
 
+    def begin_anew(self) -> None:
+        """Rely on nothing that was done."""
+        self.fenced.clear()
+        self.ended_at.clear()
+
 
 async def recover(scene: Scene, pods: Pods, history: PodHistory, uid: str) -> float | None:
     """Do what is due about a pod; in how many seconds it is to be looked at again, None for not before something is told.

@@ -69,6 +69,24 @@ def count_refused(session: Session) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Footing:
+    """What a leader's writes stand on: who leads, and since when the server runs. Where either is another, what was committed
+    may be gone: the database was wiped, restored from a backup, or is a standby that had not heard of everything."""
+
+    lead: Lead | None
+    server_since: object
+
+
+@read
+def footing(session: Session, installation: str) -> Footing:
+    """The footing there is now. Raises OtherInstallation."""
+    row = session.connection.execute(sa.select(row_of)).first()
+    _refuse_other(row, installation)
+    since = session.connection.execute(sa.select(sa.func.pg_postmaster_start_time())).scalar() if session.postgresql else None
+    return Footing(None if row is None else Lead(row.epoch, row.holder), since)
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """Whom the database serves, who leads, and how many writes of others were refused."""
 
