@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -70,6 +71,15 @@ def test_who_begins_to_decide_lets_nobody_go_before_the_window_is_over():
     held, history = decided([Load()], current=4, history=history, at=159.0)
     assert held == Decision(4, Because.STABILISING, 0)
     assert decided([Load()], current=4, history=history, at=161.0)[0] == Decision(0, Because.NO_DEMAND, 0)
+
+
+def test_a_most_that_is_lowered_is_in_force_at_once_whatever_was_wanted_before():
+    _, history = decided([Load(waiting=80, service_time=5.0)], at=0.0)
+    fewer = replace(RULE, most=5)
+    loaded, _ = decided([Load(running=80)], current=20, rule=fewer, history=history, at=1.0)
+    assert loaded == Decision(5, Because.AT_MOST, 5)
+    idle, _ = decided([Load()], current=20, rule=fewer, history=history, at=1.0)
+    assert idle == Decision(5, Because.STABILISING, 0)
 
 
 def test_nothing_goes_while_a_rollout_is_in_progress_and_more_still_comes():

@@ -3,8 +3,9 @@
     slots = arrival rate × service time + backlog × service time ÷ target wait       summed over the pool's types
     pods  = slots ÷ slots of one pod, rounded up, between the least and the most
 
-Up at once, to what is wanted now. Down only to the most that was wanted within the stabilisation window, and never while
-pods of an older template are replaced: what is idle there may be about to go anyway. Where a signal is missing nothing
+Up at once, to what is wanted now. Down only to the most that was wanted within the stabilisation window, though never to more
+than the most that there may be, and never while pods of an older template are replaced: what is idle there may be about to go
+anyway. Where a signal is missing nothing
 changes: neither an empty answer nor an old one says that there is no work. Who goes first is not decided here.
 """
 
@@ -128,7 +129,7 @@ def decide(rule: Rule, signal: Signal, history: History) -> tuple[Decision, Hist
         return Decision(asked, because, asked), history
     if signal.rolling:
         return Decision(signal.current, Because.ROLLOUT, asked), history
-    lowest = min(history.most, signal.current)
+    lowest = min(history.most, rule.most, signal.current)
     return Decision(lowest, because if lowest == asked else Because.STABILISING, asked), history
 
 
