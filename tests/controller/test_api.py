@@ -4,12 +4,13 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
 import yaml
 
 from fibflow.store.database import Database
 from fibflow.store.synced import Name
 from fibflow_operator.kube import resources, workloads
-from fibflow_operator.kube.api import Api
+from fibflow_operator.kube.api import Api, ApiRefused
 from fibflow_operator.kube.leases import Lease
 from fibflow_operator.program import Operator, Settings
 from fibflow_operator.world import seen
@@ -39,6 +40,12 @@ class Leases:
 
     def write(self, before: Lease | None, holder: str) -> Lease | None:
         return Lease(holder, 0, "now", "1")
+
+
+@pytest.mark.parametrize(("wish", "pause"), [(0, 0), (7, 7), (3600, 60), (float("inf"), 60), (float("nan"), 0), (-1, 0)])
+def test_a_server_is_believed_for_a_minute_that_it_is_not_to_be_asked_again(wish, pause):
+    """An hour, as a proxy says that is being mended, would be an hour in which nobody looks after a pod."""
+    assert ApiRefused(503, "later", retry_after=wish).retry_after == pause
 
 
 def test_what_is_slow_holds_up_neither_what_is_more_urgent_nor_the_lead(tmp_path, monkeypatch):

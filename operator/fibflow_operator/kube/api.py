@@ -34,6 +34,10 @@ TIMEOUT = (3.0, 10.0)
 THREADS = 16
 
 
+LONGEST_WISH = 60.0
+"""Seconds for which a server is believed that it is not to be asked again: what stands before it may say anything."""
+
+
 class ApiFailure(Exception):
     """A call that did not do what it was to; `retry_after` in seconds, 0 if nothing was said of it."""
 
@@ -50,7 +54,7 @@ class ApiRefused(ApiFailure):
     def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
         super().__init__(f"{status}: {message}")
         self.status = status
-        self.retry_after = retry_after
+        self.retry_after = min(max(0.0, retry_after), LONGEST_WISH)
 
 
 @contextmanager

@@ -26,8 +26,8 @@ WATCHED = 60
 """Seconds until everything is listed anew."""
 SILENT = 10
 """Seconds that the end of a watch may be late."""
-LEAST, LONGEST_PAUSE, LONGEST_WISH = 1.0, 5.0, 60.0
-"""Seconds from one list to the next, at least; of a pause after a failure; and of one that the server asks for, at most."""
+LEAST, LONGEST_PAUSE = 1.0, 5.0
+"""Seconds from one list to the next, at least; of a pause after a failure, at most, unless the server asks for a longer one."""
 DEAF = 150.0
 """Seconds without an answer, be it none, after which it does not follow any more: more than a watch and its end last."""
 
@@ -74,7 +74,7 @@ class Informer:
                 self._stop.wait(max(begun + LEAST - time.monotonic(), 0))  # a watch may end as soon as it began
             except ApiFailure as failure:
                 log.warning("informer_failed", path=self._path, error=one_line(failure)[:300])
-                self._stop.wait(max(pause * random.uniform(0.5, 1), min(failure.retry_after, LONGEST_WISH)))
+                self._stop.wait(max(pause * random.uniform(0.5, 1), failure.retry_after))
                 pause = min(pause * 2, LONGEST_PAUSE)
             except Exception:  # what one object holds must not hide the others
                 log.exception("informer_failed", path=self._path)
