@@ -1,6 +1,7 @@
 """Calls to a slow API server: what is told to many holds up neither the lead nor what is done about pods."""
 
 import asyncio
+import socket
 import threading
 from typing import Any
 
@@ -40,6 +41,22 @@ class Leases:
 
     def write(self, before: Lease | None, holder: str) -> Lease | None:
         return Lease(holder, 0, "now", "1")
+
+
+def test_a_connection_that_went_silent_is_found_out_within_seconds(tmp_path):
+    """What is followed is silent for a minute when nothing happens; for as long nobody would hear of a pod that goes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pools = nowhere(tmp_path)._client.rest_client.pool_manager
+        connection: Any = pools.connection_from_host("127.0.0.1", server.getsockname()[1], "http")._get_conn()
+        connection.connect()
+        idle, interval, count = (connection.sock.getsockopt(socket.IPPROTO_TCP, option) for option in KEEPING)
+        assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert idle + interval * count < 15
+        connection.close()
+
+
+KEEPING = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
 
 @pytest.mark.parametrize(("wish", "pause"), [(0, 0), (7, 7), (3600, 60), (float("inf"), 60), (float("nan"), 0), (-1, 0)])

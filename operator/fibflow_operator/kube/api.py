@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +33,14 @@ MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 TIMEOUT = (3.0, 10.0)
 """Seconds until a connection stands, and until an answer goes on."""
 THREADS = 16
-
-
+KEPT_ALIVE = [
+    *urllib3.connection.HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]
+"""A watch is silent for a minute when nothing happens; one whose server went without a word is given up after ten seconds."""
 LONGEST_WISH = 60.0
 """Seconds for which a server is believed that it is not to be asked again: what stands before it may say anything."""
 
@@ -176,6 +183,7 @@ def _client(kubeconfig: str | None) -> client.ApiClient:
     except (ConfigException, OSError) as error:
         way_out = f"leads to no cluster ({one_line(error)}); give a kubeconfig with --kubeconfig, or run in a pod"
         raise InvalidInput("kubeconfig", kubeconfig, way_out) from None
+    settings.socket_options = KEPT_ALIVE
     settings.retries = False  # we know better when to try again
     settings.connection_pool_maxsize = 3 * THREADS  # those of `apart`, too
     return client.ApiClient(settings)
