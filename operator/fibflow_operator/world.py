@@ -210,23 +210,27 @@ class World:
         self._drop(resource.key)
         self._gone.pop(resource.key, None)
         self._resources[resource.key] = resource
-        for index in self._indexes(resource):
-            index.add(resource.key)
+        for index, name in self._entries(resource):
+            index[name].add(resource.key)
+        if resource.workers is not None:
+            self._staffed.add(resource.key)
 
     def _drop(self, key: Key) -> None:
+        self._staffed.discard(key)
         if (known := self._resources.pop(key, None)) is not None:
-            for index in self._indexes(known):
-                index.discard(key)
+            for index, name in self._entries(known):
+                index[name].discard(key)
+                if not index[name]:
+                    del index[name]  # names come and go for as long as a leader leads
 
-    def _indexes(self, resource: Resource) -> list[set[Key]]:
+    def _entries(self, resource: Resource) -> list[tuple[Any, Any]]:
+        """Under which name of which index it is found."""
         kind, namespace, _ = resource.key
-        found = []
+        found: list[tuple[Any, Any]] = []
         if resource.reference is not None:
-            found.append(self._named[kind, namespace, resource.reference])
+            found.append((self._named, (kind, namespace, resource.reference)))
         if kind is Kind.TASK_TYPE:
-            found.append(self._claiming[Name(namespace, resource.type_name)])
-        if resource.workers is not None:
-            found.append(self._staffed)
+            found.append((self._claiming, Name(namespace, resource.type_name)))
         return found
 
     def _remember(self, key: Key, version: int) -> None:

@@ -80,3 +80,12 @@ def test_the_claimants_of_a_name_are_told_the_oldest_first():
     assert world.claimants("shop", "same") == [key("old"), key("young")]
     world.see_deletion(resource("old", 3, uid="2025", name="same"))
     assert world.claimants("shop", "same") == [key("young")]
+
+
+def test_nothing_is_kept_of_names_that_came_and_went_but_that_they_are_gone():
+    world = World()
+    for number in range(3):
+        world.see(resource(f"a{number}", 2, worker={"app": "a:b"}, workerPoolRef={"name": f"p{number}"}))
+        world.see_deletion(resource(f"a{number}", 3))
+    assert (world._named, world._claiming, world.staffed()) == ({}, {}, [])
+    assert world.is_gone(key("a0"))
