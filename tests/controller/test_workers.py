@@ -51,11 +51,11 @@ class Stage:
     async def _confirm(self) -> bool:
         return True
 
-    def change(self, spec: dict[str, Any]) -> None:
+    def change(self, spec: dict[str, Any], status: dict[str, Any] | None = None) -> None:
         """The pool says something else, and what it says is stored."""
         version = self.pool.version + 1
         metadata = {**POOL["metadata"], "resourceVersion": str(version), "generation": version}
-        self.pool = seen({**POOL, "metadata": metadata, "spec": {"app": "a:b", **spec}})
+        self.pool = seen({**POOL, "metadata": metadata, "spec": {"app": "a:b", **spec}, "status": status or {}})
         self.scene.world.see(self.pool)
         self.scene.standings[KEY] = Standing(edition=self.pool.edition, rule=rule_of(self.pool.spec))
         self.controller.synced([KEY])
@@ -245,6 +245,18 @@ def test_nothing_is_told_of_workers_before_their_pods_are_known():
     assert told == [KEY] and stage.ready() == (False, "WorkersStarting")
     stage.controller.see_pods("shop", 2, [], 0.0)
     assert told == [KEY]
+
+
+def test_the_last_decision_stays_told_until_a_new_leader_has_made_one():
+    stage, told = Stage(), {"replicas": 3, "reason": "Demand"}
+    stage.know()
+    stage.change({"image": "i:1", **BACKLOG}, status={"scaling": told})
+    stored = Report((Finding(Type.READY, True, Reason.IN_FORCE),))
+    assert with_workers(stage.scene, stage.pool, stored).figures["scaling"] == told
+    stage.scene.scaled[KEY] = {"replicas": 2, "reason": "Demand"}
+    assert with_workers(stage.scene, stage.pool, stored).figures["scaling"] == stage.scene.scaled[KEY]
+    stage.change({"image": "i:1"}, status={"scaling": told})
+    assert "scaling" not in with_workers(stage.scene, stage.pool, stored).figures
 
 
 def test_a_budget_that_is_deleted_is_made_again_when_that_is_told():

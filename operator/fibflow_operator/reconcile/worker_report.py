@@ -26,7 +26,7 @@ def with_workers(scene: Scene, resource: Resource, report: Report) -> Report:
         return report
     if not (scene.cache.knows(resource.key.namespace) and scene.cache.knows_pods(resource.key.namespace)):
         return _too_early(resource, report)
-    return _told(scene, scene.fleet(resource), report)
+    return _told(scene, scene.fleet(resource), report, resource.status.get("scaling"))
 
 
 def _too_early(resource: Resource, report: Report) -> Report:
@@ -36,8 +36,9 @@ def _too_early(resource: Resource, report: Report) -> Report:
     return Report(findings, {**kept, **report.figures}, complete=False)
 
 
-def _told(scene: Scene, fleet: Fleet, report: Report) -> Report:
-    seen = scene.cache.deployments.get(fleet.deployment)
+def _told(scene: Scene, fleet: Fleet, report: Report, before: Any) -> Report:
+    """`before`: the decision that was told last, which stays until this leader has made one."""
+    seen = scene.workload_cache.deployments.get(fleet.deployment)
     ours = seen if seen is not None and seen.owner == fleet.uid else None
     figures = scene.pool_figures.get(fleet.place, NOTHING)
 
@@ -50,10 +51,10 @@ def _told(scene: Scene, fleet: Fleet, report: Report) -> Report:
 
     findings = tuple(map(judged, report.findings))
     ready = next(each for each in findings if each.type is Type.READY)
-    decided = scene.scaled.get(fleet.key) if fleet.replicas is None else None
+    scaled, decided = fleet.replicas is None, scene.scaled.get(fleet.key)
     counts: dict[str, Any] = {**report.figures, **worker_verdict.counts(fleet.pool, ours, figures)}
-    counts |= {"scaling": decided} if decided else {}
-    more = (worker_verdict.progressing(ready, ours), worker_verdict.scaling_active(fleet.replicas is None, decided))
+    counts |= {"scaling": decided or before} if scaled and (decided or before) else {}
+    more = (worker_verdict.progressing(ready, ours), worker_verdict.scaling_active(scaled, decided))
     return Report((*findings, *more), counts)
 
 
