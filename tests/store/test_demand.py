@@ -53,6 +53,16 @@ def test_of_each_pool_its_types_tell_what_waits_runs_and_comes_in(workplace, lea
     assert asked(workplace) == {POOL: Demand((Load(waiting=2, running=1, arrival_rate=3 / 60),))}
 
 
+def test_it_is_told_how_many_of_a_type_one_worker_runs_at_once(workplace, lead):
+    workplace.database.call(_limit, "work", 3)
+    assert asked(workplace)[POOL].loads == (Load(per_worker=3),)
+
+
+@write
+def _limit(session: Session, name: str, most: int) -> None:
+    session.connection.execute(sa.update(task_type).where(task_type.c.name == name).values(max_concurrent_tasks=most))
+
+
 def test_what_is_due_waits_though_nobody_made_it_ready_and_what_comes_later_does_not(workplace, lead):
     workplace.client.enqueue("work", delay=10)
     workplace.client.enqueue("work", delay=1000)

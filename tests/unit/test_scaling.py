@@ -50,6 +50,20 @@ def test_the_types_of_a_pool_add_up():
     assert demand([Load(arrival_rate=1.0, service_time=3.0), Load(arrival_rate=1.0, service_time=2.0)], RULE) == 2
 
 
+@pytest.mark.parametrize(
+    ("loads", "pods"),
+    [
+        ([Load(waiting=1, running=1, service_time=600.0, per_worker=1)], 2),  # one pod would let it wait for ten minutes
+        ([Load(waiting=12, service_time=5.0, per_worker=2)], 6),
+        ([Load(waiting=12, service_time=5.0, per_worker=40)], 3),
+        ([Load(waiting=2, service_time=5.0, per_worker=1), Load(waiting=4, service_time=5.0)], 2),  # side by side in two
+        ([Load(waiting=1, per_worker=1)], 1),
+    ],
+)
+def test_where_a_worker_runs_only_some_of_a_type_at_once_it_counts_for_as_many(loads, pods):
+    assert demand(loads, RULE) == pods
+
+
 def test_more_is_wanted_at_once_and_never_above_the_most():
     assert decided([Load(waiting=80, service_time=5.0)])[0] == Decision(20, Because.DEMAND, 20)
     assert decided([Load(waiting=81, service_time=5.0)])[0] == Decision(20, Because.AT_MOST, 20)

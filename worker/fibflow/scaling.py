@@ -3,6 +3,8 @@
     slots = arrival rate × service time + backlog × service time ÷ target wait       summed over the pool's types
     pods  = slots ÷ slots of one pod, rounded up, between the least and the most
 
+Of a type of which one pod runs only so many at once, that is what one pod has for it: the type that asks for most pods decides.
+
 Up at once, to what is wanted now. Down only to the most that was wanted within the stabilisation window, though never to more
 than the most that there may be, and never while pods of an older template are replaced: what is idle there may be about to go
 anyway. Where a signal is missing nothing
@@ -63,12 +65,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a type asks for: due tasks that wait, tasks that run, tasks that come in a second, seconds that one takes."""
+    """What a type asks for: due tasks that wait, tasks that run, tasks that come in a second, seconds that one takes.
+
+    `per_worker`: how many of them one worker runs at once, None for as many as it has slots.
+    """
 
     waiting: int = 0
     running: int = 0
     arrival_rate: float = 0.0
     service_time: float | None = None
+    per_worker: int | None = None
 
     def slots(self, target_wait: float) -> float:
         """The slots that keep up with what comes in, and clear what waits within the target; what runs keeps its own."""
@@ -148,8 +154,9 @@ def _asked(rule: Rule, signal: Signal) -> tuple[int, Because]:
 
 def demand(loads: Iterable[Load], rule: Rule) -> int:
     """The pods that the load alone asks for: one at least where anything waits or runs, or would keep a slot busy."""
-    loads = list(loads)
-    slots = sum(load.slots(rule.target_wait) for load in loads)
-    if slots < LEAST_SLOTS and not any(load.waiting or load.running for load in loads):
+    asked = [(load, load.slots(rule.target_wait)) for load in loads]
+    slots = sum(each for _, each in asked)
+    if slots < LEAST_SLOTS and not any(load.waiting or load.running for load, _ in asked):
         return 0
-    return max(math.ceil(round(slots / rule.slots - SPARED, 6)), 1)
+    pods = max([slots / rule.slots, *(each / load.per_worker for load, each in asked if load.per_worker)])
+    return max(math.ceil(round(pods - SPARED, 6)), 1)

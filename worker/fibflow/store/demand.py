@@ -68,21 +68,22 @@ def demands(
 ) -> dict[Name, Demand]:
     """What is asked for of each pool that types are bound to, in these namespaces or in all; `known`: paces as of lately."""
     bound = _bound if namespaces is None else sa.and_(_bound, task_type.c.namespace.in_(namespaces))
-    query = sa.select(task_type.c.id, task_type.c.namespace, task_type.c.pool, _paused).where(bound)
+    query = sa.select(*_told, _paused).where(bound)
     moment, pace = session.now(), paces(session) if known is None else known
     waiting, running, due = _waiting(session, bound), _running(session, bound), _due(session, bound)
     loads: defaultdict[Name, list[Load]] = defaultdict(list)
     ticks: defaultdict[Name, list[int]] = defaultdict(list)
-    for type_id, namespace, pool, paused in session.connection.execute(query):
+    for type_id, namespace, pool, most, paused in session.connection.execute(query):
         name, own = Name(namespace, pool), pace.get(type_id, Pace())
         idle, rate = (0, 0.0) if paused else (waiting[type_id], own.arrival_rate)
-        loads[name].append(Load(idle, running[type_id], rate, own.service_time))
+        loads[name].append(Load(idle, running[type_id], rate, own.service_time, most))
         if type_id in due:
             ticks[name].append(due[type_id])
     return {name: Demand(tuple(each), _seconds_until(ticks[name], moment)) for name, each in loads.items()}
 
 
 _bound: sa.ColumnElement[bool] = task_type.c.pool.is_not(None)
+_told = (task_type.c.id, task_type.c.namespace, task_type.c.pool, task_type.c.max_concurrent_tasks)
 _paused = sa.or_(task_type.c.paused, task_type.c.suspended).label("paused")
 
 
