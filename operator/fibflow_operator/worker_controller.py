@@ -7,10 +7,9 @@ reconcile/workers.py and reconcile/pod_recovery.py. How many workers there are i
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -142,10 +141,26 @@ class WorkerController:
 
     async def reconcile_workers(self) -> None:
         """Work on resources until cancelled."""
-        while True:
-            keys = await self.workers.taking(WORKERS_AT_ONCE)
-            with self.rounds.at("workers"):
-                await asyncio.gather(*map(self._reconcile, keys))
+        await self._side_by_side(self.workers, WORKERS_AT_ONCE, "workers", self._reconcile)
+
+    async def recover_pods(self) -> None:
+        """Work on pods until cancelled."""
+        await self._side_by_side(self.pods, PODS_AT_ONCE, "pod", self._recover)
+
+    async def _side_by_side(self, queue: Queue[Any], most: int, name: str, act: Callable[[Any], Awaitable[None]]) -> None:
+        """What is slow about one key holds no other up."""
+
+        async def round_of(key: Any) -> None:
+            with self.rounds.at(f"{name} {'/'.join(key) if isinstance(key, Key) else key}"):
+                await act(key)
+
+        executor = KeyedExecutor(most, again=lambda: None)  # the queue gives nothing that is being worked on
+        try:
+            while True:
+                for key in await queue.taking(most):
+                    executor.submit(key, partial(round_of, key))
+        finally:
+            await executor.shutdown()
 
     async def _reconcile(self, key: Key) -> None:
         try:
@@ -158,20 +173,6 @@ class WorkerController:
             self.workers.done(key) if done else self.workers.failed(key, LATER)
             self.changed([key])
             self.told(None)
-
-    async def recover_pods(self) -> None:
-        """Work on pods until cancelled. What is slow about one holds no other up."""
-        executor = KeyedExecutor(PODS_AT_ONCE, again=lambda: None)  # the queue gives nothing that is being worked on
-        try:
-            while True:
-                for uid in await self.pods.taking(PODS_AT_ONCE):
-                    executor.submit(uid, partial(self._in_round, uid))
-        finally:
-            await executor.shutdown()
-
-    async def _in_round(self, uid: str) -> None:
-        with self.rounds.at(f"pod {uid}"):
-            await self._recover(uid)
 
     async def _recover(self, uid: str) -> None:
         try:

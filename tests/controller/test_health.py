@@ -165,7 +165,7 @@ class Ignoring:
 
 
 LOOPS = {
-    "workers": (WorkerController, "_reconcile", lambda leading: leading.controller.reconcile_workers()),
+    "workers WorkerPool/shop/pool": (WorkerController, "_reconcile", lambda leading: leading.controller.reconcile_workers()),
     "pod u1": (WorkerController, "_recover", lambda leading: leading.controller.recover_pods()),
     "scaling": (Autoscaler, "_sight", lambda leading: leading.autoscaler.run()),
 }

@@ -339,3 +339,32 @@ def test_a_spec_whose_row_is_not_settled_changes_no_deployment(standing):
         assert await stage.tend() == ["apply"]
 
     asyncio.run(course())
+
+
+def test_a_deployment_that_takes_long_to_make_holds_no_other_up(monkeypatch):
+    async def course():
+        stage, asked, go_on, other = Stage(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+        create = stage.ground.create
+
+        async def slow_for_one(place, body):
+            if place == PLACE:
+                asked.set()
+                await go_on.wait()
+            else:
+                other.set()
+            return await create(place, body)
+
+        monkeypatch.setattr(stage.ground, "create", slow_for_one)
+        stage.know()
+        running = asyncio.create_task(stage.tending.tend_workers())
+        await asyncio.wait_for(asked.wait(), 10)
+        metadata = {**POOL["metadata"], "name": "quick", "uid": "u2", "resourceVersion": "2"}
+        quick = seen({**POOL, "metadata": metadata, "spec": stage.pool.spec})
+        stage.scene.world.see(quick)
+        stage.scene.standings[quick.key] = Standing(edition=quick.edition, rule=rule_of(quick.spec))
+        stage.tending.settled([quick.key])
+        await asyncio.wait_for(other.wait(), 10)
+        go_on.set()
+        running.cancel()
+
+    asyncio.run(course())

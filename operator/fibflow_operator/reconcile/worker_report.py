@@ -38,7 +38,7 @@ def _too_early(resource: Resource, report: Report) -> Report:
 
 def _told(scene: Scene, fleet: Fleet, report: Report, before: Any) -> Report:
     """`before`: the decision that was told last, which stays until this leader has made one."""
-    seen = scene.workload_cache.deployments.get(fleet.deployment)
+    seen = scene.cache.deployments.get(fleet.deployment)
     ours = seen if seen is not None and seen.owner == fleet.uid else None
     figures = scene.pool_figures.get(fleet.place, NOTHING)
 
