@@ -422,7 +422,7 @@ def test_a_database_that_holds_less_than_was_committed_is_brought_up_to_date(url
         back = sa.update(task_type).where(named).values(timeout=1, resource_options='{"timeout": 1.0}')
         await one.database.run(write(lambda session: session.connection.execute(back)))
         if "lead" in LESS[less]:
-            earlier = sa.update(installation).values(epoch=0, holder="long gone")
+            earlier = sa.update(installation).values(holder="long gone")
             await one.database.run(write(lambda session: session.connection.execute(earlier)))
         else:
             monkeypatch.setattr(writing, "footing", another_server)
