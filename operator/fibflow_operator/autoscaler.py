@@ -1,8 +1,9 @@
 """The autoscaler: it decides again and again how many workers each fleet should have, and scales the fleet to that.
 
 It looks every second, and sooner when there is a reason: new work is announced, workers were reconciled, or a Deployment was
-seen that its last call had changed. While the database cannot be read, what the backlog scales stays as it is. How many
-workers there should be is decided in fibflow.scaling; reconcile/scaling.py and reconcile/scale_down.py bring it about.
+seen that its last call had changed. While the database cannot be read, what the backlog scales stays as it is. Before it looks
+it does what workers would if there were any: it decides instants of cron tasks, and makes ready what is due. How many workers
+there should be is decided in fibflow.scaling; reconcile/scaling.py and reconcile/scale_down.py bring it about.
 """
 
 from __future__ import annotations
@@ -83,8 +84,6 @@ class Autoscaler:
     async def _round(self, fleets: Sequence[Fleet]) -> float:
         """Look, and begin to scale; the seconds that the look took. What is slow about one fleet holds no other up."""
         self.scaling.keep([fleet.place for fleet in fleets])
-        if not fleets:
-            return 0.0
         begin = time.monotonic()
         with self.rounds.at("scaling"):
             self.sight = await self._sight(sorted({fleet.key.namespace for fleet in fleets if fleet.replicas is None}))
@@ -138,6 +137,7 @@ class Autoscaler:
     async def _sight(self, namespaces: Sequence[str]) -> Sight | None:
         """What is asked for in these namespaces, and who is marked; None if that cannot be known now."""
         try:
+            await self._advance()
             marked: set[Name] = await self.scene.database.run(pools_marked)
             return Sight(await self._demands(namespaces) if namespaces else {}, marked)
         except OtherInstallation:
@@ -147,9 +147,11 @@ class Autoscaler:
             (log.warning if known else log.exception)("demand_not_read", error=one_line(error))
             return None
 
-    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand]:
+    async def _advance(self) -> None:
         for namespace in await self.scene.database.run(namespaces_behind):
             await self.scene.writer.write(advance, namespace)
+
+    async def _demands(self, namespaces: Sequence[str]) -> Mapping[Name, Demand]:
         lead = self.scene.writer.lead
         if time.monotonic() - self.paced_at > PACED_EVERY or lead is not self.paced_under:  # ids are others after a wipe
             self.paces, self.paced_at, self.paced_under = await self.scene.database.run(paces), time.monotonic(), lead

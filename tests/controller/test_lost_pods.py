@@ -104,15 +104,15 @@ def test_what_a_worker_says_of_its_pod_is_looked_up_before_it_is_believed(stage)
 def test_a_pod_that_comes_back_after_its_fence_was_lost_is_fenced_again(stage):
     async def course():
         await stage.begin()
-        stage.tending.see_pod("DELETED", raw(resourceVersion="8"))
+        stage.controller.see_pod("DELETED", raw(resourceVersion="8"))
         assert await stage.attend() == {"u1"}
         with stage.database.engine.begin() as connection:
             connection.execute(fenced_pod.delete())  # as when the database was wiped
         origin = Origin(pod_uid="u1", pool="pool")
         with closing(Database(stage.database.url.render_as_string(hide_password=False), namespace="shop")) as shop:
             shop.call(leases.register, pod_id="pool-1", host="h", pid=1, slots=1, lease=600.0, origin=origin)
-        await stage.tending.remember(anew=True)
-        stage.tending.see_pods("shop", 9, [], float("inf"))
+        await stage.controller.remember(anew=True)
+        stage.controller.see_pods("shop", 9, [], float("inf"))
         assert await stage.attend() == {"u1"}
 
     asyncio.run(course())

@@ -30,6 +30,7 @@ from fibflow_operator.queue import Queue
 from fibflow_operator.reconcile import report, tasktype
 from fibflow_operator.world import Key, Kind
 from fibflow_operator.writing import Writer
+from fix_database import move_clock
 
 numbers = itertools.count(1)
 
@@ -661,6 +662,22 @@ def test_a_deployment_of_somebody_else_outlives_a_type_without_workers(url):
         assert one.shelf.done == []
 
     played(url, play)
+
+
+def test_where_there_is_no_worker_and_no_pool_the_operator_decides_instants(postgres_url):
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        one.shelf.put(Kind.CRON_TASK, "it", {"taskTypeRef": {"name": "one"}, "schedule": "0 * * * *"})
+        await one.compare()
+        move_clock(one.database, 3600)
+        await one.leading.sizing._round([])
+        await one.compare()
+        assert one.shelf.status(Kind.CRON_TASK, "it")["lastOutcome"] == "pending"
+        with Writes(one.database) as writes:
+            await one.leading.sizing._round([])
+            assert writes.found == []
+
+    played(postgres_url, play)
 
 
 class Scaled(Shelf):

@@ -356,13 +356,13 @@ def test_a_deployment_that_takes_long_to_make_holds_no_other_up(monkeypatch):
 
         monkeypatch.setattr(stage.ground, "create", slow_for_one)
         stage.know()
-        running = asyncio.create_task(stage.tending.tend_workers())
+        running = asyncio.create_task(stage.controller.reconcile_workers())
         await asyncio.wait_for(asked.wait(), 10)
         metadata = {**POOL["metadata"], "name": "quick", "uid": "u2", "resourceVersion": "2"}
         quick = seen({**POOL, "metadata": metadata, "spec": stage.pool.spec})
         stage.scene.world.see(quick)
         stage.scene.standings[quick.key] = Standing(edition=quick.edition, rule=rule_of(quick.spec))
-        stage.tending.settled([quick.key])
+        stage.controller.synced([quick.key])
         await asyncio.wait_for(other.wait(), 10)
         go_on.set()
         running.cancel()
