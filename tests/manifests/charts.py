@@ -47,12 +47,20 @@ def run(*arguments: str, major: int = 3) -> str:
     return done.stdout
 
 
-def render(values: Resource, *options: str, kubernetes: str = KUBERNETES, major: int = 3) -> list[Resource]:
-    """The resources of a release `my` in the namespace `there`."""
+def render(
+    values: Resource,
+    *options: str,
+    kubernetes: str = KUBERNETES,
+    major: int = 3,
+    release: str = "my",
+    namespace: str = "there",
+) -> list[Resource]:
+    """The resources of a release."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(values, file)
         file.flush()
-        command = ["template", "my", str(CHART), "--namespace", "there", "--kube-version", kubernetes, "--values", file.name]
+        command = ["template", release, str(CHART), "--namespace", namespace, "--kube-version", kubernetes]
+        command += ["--values", file.name]
         if kubernetes >= "1.30":
             command += ["--api-versions", POLICIES]
         rendered = run(*command, *options, major=major)

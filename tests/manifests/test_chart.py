@@ -268,39 +268,6 @@ def test_a_switch_adds_what_it_is_for_and_nothing_else(switch, made):
     assert kinds(render(EXISTING | switch)) - kinds(render(EXISTING)) == made
 
 
-DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
-
-
-def _tcp(*ports):
-    return [{"port": port, "protocol": "TCP"} for port in ports]
-
-
-def test_the_operator_reaches_names_the_api_server_and_the_database_and_is_asked_for_metrics_only():
-    policy = one(render(EXISTING | {"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
-    assert policy["podSelector"] == one(render(EXISTING), "Deployment")["spec"]["selector"]
-    assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert policy["ingress"] == [{"ports": _tcp("http")}]
-    assert policy["egress"] == [DNS, {"ports": _tcp(443, 6443)}, {"ports": _tcp(5432)}]
-
-
-def test_who_asks_and_what_is_reached_are_narrowed_to_what_is_named_and_helm_test_still_passes():
-    rendered = render(PARTS | EVERYTHING)
-    policy, named = one(rendered, "NetworkPolicy")["spec"], EVERYTHING["networkPolicy"]
-    *others, tested = policy["ingress"][0]["from"]
-    assert others == named["metricsFrom"]
-    assert tested["podSelector"]["matchLabels"].items() <= one(rendered, "Pod")["metadata"]["labels"].items()
-    assert [rule.get("to") for rule in policy["egress"]] == [None, named["apiServerTo"], named["databaseTo"]]
-
-
-def test_the_built_in_database_is_asked_on_its_port_and_reaches_nothing_itself():
-    rendered = render(BUILT_IN | {"networkPolicy": {"enabled": True}})
-    database = one(rendered, "NetworkPolicy", "my-fibflow-postgresql")["spec"]
-    assert database["podSelector"] == one(rendered, "StatefulSet")["spec"]["selector"]
-    assert (database["ingress"], database["egress"]) == ([{"ports": _tcp("postgresql")}], [])
-    operator = one(rendered, "NetworkPolicy", "my-fibflow-operator")["spec"]
-    assert operator["egress"][2] == {"ports": _tcp(5432), "to": [{"podSelector": database["podSelector"]}]}
-
-
 def test_pods_are_spread_over_nodes_by_their_own_labels():
     operator = one(render(EXISTING), "Deployment")["spec"]
     (spread,) = operator["template"]["spec"]["topologySpreadConstraints"]
@@ -323,6 +290,12 @@ def test_pods_are_spread_over_nodes_by_their_own_labels():
         ({"image": {"digest": "sha256:short"}}, "/image/digest'"),
         ({"database": {"port": 70000}}, "/database/port'"),
         ({"database": {"host": "user@db"}}, "/database/host'"),
+        ({"database": {"host": "db:5433"}}, "/database/host'"),
+        ({"database": {"host": "::1"}}, "/database/host'"),
+        ({"fullnameOverride": "2nd"}, "/fullnameOverride'"),
+        ({"commonLabels": {"app.kubernetes.io/name": "mine"}}, "invalid propertyName 'app.kubernetes.io/name'"),
+        ({"operator": {"podLabels": {"app.kubernetes.io/component": "mine"}}}, "'app.kubernetes.io/component'"),
+        ({"commonLabels": {"team": "blue and green"}}, "/commonLabels/team'"),
         ({"postgresql": {"persistence": {"size": "big"}}}, "/postgresql/persistence/size'"),
         ({"monitoring": {"podMonitor": {"interval": 30}}}, "/monitoring/podMonitor/interval': got number, want string"),
         ({"database": {"existingSecret": ""}}, "fibflow needs a PostgreSQL"),

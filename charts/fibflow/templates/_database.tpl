@@ -88,15 +88,15 @@ env:
   - name: FIBFLOW_DATABASE
     valueFrom:
       secretKeyRef:
-        name: {{ include "fibflow.migrationsSecret" . }}
-        key: {{ include "fibflow.migrationsKey" . }}
+        name: {{ include "fibflow.migrationsSecret" . | quote }}
+        key: {{ include "fibflow.migrationsKey" . | quote }}
   {{- if not .Values.postgresql.enabled }}
   # The operator's role is looked at before there is an operator.
   - name: FIBFLOW_CHECKING
     valueFrom:
       secretKeyRef:
-        name: {{ include "fibflow.migrationsSecret" . }}
-        key: {{ if .Values.database.existingSecret }}{{ include "fibflow.databaseKey" . }}{{ else }}operator{{ end }}
+        name: {{ include "fibflow.migrationsSecret" . | quote }}
+        key: {{ if .Values.database.existingSecret }}{{ include "fibflow.databaseKey" . | quote }}{{ else }}operator{{ end }}
   {{- end }}
 resources: {{ toYaml .Values.migrations.resources | nindent 2 }}
 securityContext: {{ include "fibflow.containerSecurity" . | nindent 2 }}

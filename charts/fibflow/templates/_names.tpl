@@ -1,13 +1,21 @@
 {{/* Names and labels. */}}
 
+{{/* Of 41 characters at most: with `-postgresql` and a hash, a StatefulSet makes a label of it, which has 63. */}}
 {{- define "fibflow.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 42 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 41 | trimSuffix "-" -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 42 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 41 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 42 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 41 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What cannot be: a release's name that is none for a Service. */}}
+{{- define "fibflow.checkName" -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" (include "fibflow.fullname" .)) -}}
+{{- fail (printf "\nNo Service may be named %s: names begin with a letter and have no dots. Set fullnameOverride." (include "fibflow.operator" .)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -40,8 +48,8 @@ app.kubernetes.io/part-of: fibflow
 
 {{- define "fibflow.selector" -}}
 {{- $top := index . 0 -}}
-app.kubernetes.io/name: {{ default $top.Chart.Name $top.Values.nameOverride }}
-app.kubernetes.io/instance: {{ $top.Release.Name }}
+app.kubernetes.io/name: {{ default $top.Chart.Name $top.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ $top.Release.Name | quote }}
 {{- with index . 1 }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -51,6 +59,16 @@ app.kubernetes.io/component: {{ . }}
 {{- with .Values.image -}}
 {{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}{{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Which nodes any pod of ours may run on. */}}
+{{- define "fibflow.placement" -}}
+{{- with .Values.operator.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.operator.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* Restricted pod security; no user is forced, so that OpenShift may choose one. */}}
