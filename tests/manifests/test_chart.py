@@ -218,6 +218,25 @@ def test_a_secret_of_yours_is_used_and_none_is_made():
     assert keys == {"Deployment my-fibflow-operator": "op", "Job my-fibflow-migrations": "owner", "Pod my-fibflow-test": "op"}
 
 
+@pytest.mark.parametrize("given", [PARTS, EXISTING])
+def test_whoever_asks_the_database_knows_who_must_have_signed_its_certificate(given):
+    ca = {"ca": {"secret": "authority", "key": "root.pem"}}
+    asking = [
+        (pod, container)
+        for _, pod in pods(render({"database": given["database"] | ca}))
+        for container in pod["containers"]
+        if "FIBFLOW_DATABASE" in str(container)
+    ]
+    assert len(asking) == 3
+    for pod, container in asking:
+        (file,) = (each["value"] for each in container["env"] if each["name"] == "PGSSLROOTCERT")
+        (mount,) = (each for each in container["volumeMounts"] if each["name"] == "ca")
+        (volume,) = (each for each in pod["volumes"] if each["name"] == "ca")
+        assert file == f"{mount['mountPath']}/ca.crt"
+        assert volume["secret"] == {"secretName": "authority", "items": [{"key": "root.pem", "path": "ca.crt"}]}
+    assert "PGSSLROOTCERT" not in str(render(given))
+
+
 def test_migrations_are_a_hook_with_all_that_they_need_before_them():
     rendered = render(PARTS)
     hooks = [

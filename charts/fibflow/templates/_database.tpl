@@ -72,6 +72,33 @@ postgresql://{{ $who }}@{{ $where }}?sslmode={{ $database.sslmode }}
 {{- end -}}
 {{- end -}}
 
+{{/* By whom the database's certificate must be signed, as libpq is told: a variable, and its file. */}}
+{{- define "fibflow.caVariable" -}}
+{{- if .Values.database.ca.secret -}}
+- {name: PGSSLROOTCERT, value: /etc/fibflow/ca.crt}
+{{- end -}}
+{{- end -}}
+
+{{- define "fibflow.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if .Values.database.ca.secret }}
+- {name: ca, mountPath: /etc/fibflow, readOnly: true}
+{{- end -}}
+{{- end -}}
+
+{{- define "fibflow.volumes" -}}
+- name: tmp
+  emptyDir: {}
+{{- with .Values.database.ca }}
+{{- if .secret }}
+- name: ca
+  secret:
+    secretName: {{ .secret | quote }}
+    items: [{key: {{ .key | quote }}, path: ca.crt}]
+{{- end }}
+{{- end -}}
+{{- end -}}
+
 {{/* The namespaces where workers find their Secret. */}}
 {{- define "fibflow.workerNamespaces" -}}
 {{- toJson (default (default (list .Release.Namespace) .Values.watchNamespaces) .Values.database.workers.namespaces) -}}
@@ -90,6 +117,7 @@ env:
       secretKeyRef:
         name: {{ include "fibflow.migrationsSecret" . | quote }}
         key: {{ include "fibflow.migrationsKey" . | quote }}
+  {{- include "fibflow.caVariable" . | nindent 2 }}
   {{- if not .Values.postgresql.enabled }}
   # The operator's role is looked at before there is an operator.
   - name: FIBFLOW_CHECKING
@@ -101,8 +129,7 @@ env:
 resources: {{ toYaml .Values.migrations.resources | nindent 2 }}
 securityContext: {{ include "fibflow.containerSecurity" . | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
-volumeMounts:
-  - {name: tmp, mountPath: /tmp}
+volumeMounts: {{ include "fibflow.mounts" . | nindent 2 }}
 {{- end -}}
 
 {{/* What the database is marked with. */}}
