@@ -31,7 +31,7 @@ TASKS = family(
 OLDEST = family(
     "gauge",
     "fibflow_oldest_pending_seconds",
-    "Since when the oldest task that is ready to run has been due; 0 if there is none.",
+    "Since when the oldest task that waits to run has been due; 0 if none is.",
     ["task_namespace", "type"],
 )
 OVERDUE = family(

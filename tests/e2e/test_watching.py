@@ -21,8 +21,8 @@ from manifests.test_dashboard import EXPRESSIONS, QUERIES
 pytestmark = ONLY_IN_FULL
 DATABASE = "watched"
 SHARPER = {
-    "fibflow_oldest_pending_seconds > 300": "fibflow_oldest_pending_seconds > 60",
-    "fibflow_cron_overdue_seconds > 60": "fibflow_cron_overdue_seconds > 3",
+    "(fibflow_oldest_pending_seconds) > 300": "(fibflow_oldest_pending_seconds) > 60",
+    "(fibflow_cron_overdue_seconds) > 60": "(fibflow_cron_overdue_seconds) > 3",
     "fibflow_lost_workers_total[15m]": "fibflow_lost_workers_total[1m]",
 }
 """What would take long in the rules, and what stands for it here; besides, no alert waits for more than two seconds."""

@@ -88,12 +88,12 @@ CASES = {
     ),
     "FibflowNoWorkers": Case(
         {
-            'fibflow_tasks{task_namespace="team",type="resize",status="pending"}': "3x90",
+            f"fibflow_oldest_pending_seconds{OF_QUEUE}": "90x90",
             'fibflow_workers{task_namespace="team"}': _gauge(1, 0, 10),
         },
         "12m",
         "20m",
-        "3 tasks wait in team, where no worker is active.",
+        "The oldest task of team has been due for 1m 30s, and no worker is active there.",
         {"task_namespace": "team"},
     ),
     "FibflowAttemptsFailing": Case(
@@ -239,12 +239,15 @@ def test_promtool_finds_nothing_to_remark():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_namespace_with_a_worker_waits_without_an_alert(tmp_path):
-    """One worker's end is not the end of all, and what is not the leader's is no alert."""
+def test_what_is_as_it_should_be_is_no_alert(tmp_path):
+    """A worker is there, or none is needed yet; types are told together; what is not the leader's counts for nothing."""
     quiet = {
         "FibflowNoWorkers": {
-            'fibflow_tasks{task_namespace="team",type="resize",status="pending"}': "3x30",
+            f"fibflow_oldest_pending_seconds{OF_QUEUE}": "90x30",
             'fibflow_workers{task_namespace="team"}': "1x30",
+            'fibflow_oldest_pending_seconds{task_namespace="idle",type="nightly"}': "0x30",
+            'fibflow_tasks{task_namespace="idle",type="nightly",status="pending"}': "3x30",
+            'fibflow_oldest_pending_seconds{task_namespace="_other",type="_other"}': "90x30",
         },
         "FibflowOperatorDatabaseDown": {
             LEADING: "0x30",
@@ -263,6 +266,31 @@ def test_a_namespace_with_a_worker_waits_without_an_alert(tmp_path):
     ]
     file = tmp_path / "quiet.yaml"
     file.write_text(json.dumps({"rule_files": [str(RULES)], "tests": stories}))
+    done = _promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("alert", "metric"),
+    [
+        ("FibflowQueueOld", 'fibflow_oldest_pending_seconds{task_namespace="team",type="resize",pod="%s"}'),
+        ("FibflowNoWorkers", 'fibflow_oldest_pending_seconds{task_namespace="team",type="resize",pod="%s"}'),
+        ("FibflowCronLate", 'fibflow_cron_overdue_seconds{task_namespace="team",cron="nightly",pod="%s"}'),
+        ("FibflowCronPaused", 'fibflow_cron_paused{task_namespace="team",pod="%s"}'),
+    ],
+)
+def test_what_one_leader_has_told_the_next_one_goes_on_telling(alert, metric, tmp_path):
+    firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
+    story = {
+        "interval": "1m",
+        "input_series": [
+            {"series": metric % "former", "values": "600x6 stale"},
+            {"series": metric % "next", "values": "_x7 600x9"},
+        ],
+        "promql_expr_test": [{"expr": firing, "eval_time": "7m", "exp_samples": [{"labels": "{}", "value": 1}]}],
+    }
+    file = tmp_path / "leaders.yaml"
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [story]}))
     done = _promtool("test", "rules", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -36,6 +36,26 @@ def known():
     return names
 
 
+@pytest.mark.parametrize("program", ["worker", "operator"])
+def test_promtool_finds_nothing_to_remark_in_the_metrics_of_the_reference(program):
+    served = runpy.run_path(str(ROOT / "tools" / "reference.py"))["served"](program)
+    text = "".join(f"{line}\n" for each in served for line in _exposed(each))
+    done = subprocess.run([programs.apart("promtool"), "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def _exposed(described):
+    """A metric as it is served."""
+    labels = [f'{label}="x"' for label in described.labels]
+    ends = (
+        {"_bucket": [*labels, 'le="+Inf"'], "_sum": labels, "_count": labels} if described.kind == "histogram" else {"": labels}
+    )
+    yield f"# HELP {described.name} {described.help}"
+    yield f"# TYPE {described.name} {described.kind}"
+    for end, of in ends.items():
+        yield f"{described.name}{end}{{{','.join(of)}}} 1"
+
+
 def test_no_expression_names_a_metric_that_nobody_serves(known):
     for title, expression in EXPRESSIONS.items():
         named = METRIC.findall(expression)

@@ -218,6 +218,16 @@ def test_the_figures_of_a_type_count_its_tasks(database, lead):
     assert (found.pending, found.running, found.failed, found.oldest_pending is not None) == (2, 0, 0, True)
 
 
+def test_what_is_due_has_been_waiting_since_then_though_no_worker_is_there_to_make_it_ready(database, lead):
+    database.call(sync_types, lead, [ONE])
+    Client(database).enqueue("code_one", delay=60)
+    assert of_resources(database.call(queues))[ONE.resource].oldest_pending is None
+    move_clock(database, 90)
+    found = of_resources(database.call(queues))[ONE.resource]
+    with database.engine.connect() as connection:
+        assert found.oldest_pending == connection.execute(sa.select(task.c.run_at)).scalar_one()
+
+
 def test_what_was_counted_of_a_type_is_told_of_that_name_whatever_id_it_has(database, lead):
     database.call(sync_types, lead, [ONE])
     Client(database).enqueue("code_one")

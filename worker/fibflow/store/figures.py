@@ -40,18 +40,19 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """By type: how many tasks are in a state and the least instant at which one is due; how many have failed for good.
+    """By type: how many tasks are in a state and since when the first that is due has been; how many have failed for good.
 
     By its name, not its id, which a database that was made anew gives to another.
     """
 
-    states: Mapping[tuple[Name, str], tuple[int, int]] = field(default_factory=dict)
+    states: Mapping[tuple[Name, str], tuple[int, int | None]] = field(default_factory=dict)
     failed: Mapping[Name, int] = field(default_factory=dict)
 
     def figures(self, type_: Name, paused: bool) -> TypeFigures:
-        """Those of a type."""
+        """Those of a type. Where no worker is, what is due stays scheduled; it waits all the same."""
         ready, scheduled, running = (self.states.get((type_, state), (0, None)) for state in COUNTED)
-        return TypeFigures(ready[0] + scheduled[0], running[0], self.failed.get(type_, 0), ready[1], paused)
+        oldest = min((due for _, due in (ready, scheduled) if due is not None), default=None)
+        return TypeFigures(ready[0] + scheduled[0], running[0], self.failed.get(type_, 0), oldest, paused)
 
 
 COUNTED = ("ready", "scheduled", "running")
@@ -85,8 +86,9 @@ def of_resources(found: Sequence[Queue]) -> dict[Name, TypeFigures]:
     return {Name(queue.namespace, queue.resource): queue.figures for queue in found if queue.resource is not None}
 
 
-def _by_state(session: Session) -> dict[tuple[int, str], tuple[int, int]]:
-    columns = (task.c.type_id, task.c.state, sa.func.count(), sa.func.min(task.c.run_at))
+def _by_state(session: Session) -> dict[tuple[int, str], tuple[int, int | None]]:
+    due = sa.case((task.c.run_at <= session.now(), task.c.run_at))
+    columns = (task.c.type_id, task.c.state, sa.func.count(), sa.func.min(due))
     found: Any = session.connection.execute(sa.select(*columns).group_by(task.c.type_id, task.c.state))
     return {(type_id, state): (count, oldest) for type_id, state, count, oldest in found}
 
