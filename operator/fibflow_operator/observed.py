@@ -8,7 +8,7 @@ summed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client import REGISTRY, Metric
@@ -87,8 +87,9 @@ class Observed(Collector):
         queues, rest, health, pools = self.queues, self.rest, self.health, self.pools
         if queues is not None and rest is not None:
             now = rest.now + round((time.monotonic() - self.seen_at) * SECOND)
-            yield from _of_queues(busiest(queues), now)
-            yield from _of_rest(rest, now)
+            own = busiest(queues)
+            yield from _of_queues(own, now)
+            yield from _of_rest(rest, now, {namespace for namespace, _ in own})
         if health is not None:
             yield from _of_health(health)
         if pools is not None:
@@ -120,15 +121,23 @@ def _age(queue: Queue, now: int) -> float:
     return 0.0 if oldest is None else max(now - oldest, 0) / SECOND
 
 
-def _of_rest(rest: Rest, now: int) -> Iterator[Metric]:
+def _of_rest(rest: Rest, now: int, busy: Container[str]) -> Iterator[Metric]:
     latest = sorted(rest.overdue.items(), key=lambda item: item[1])
     ages = [(place, max(now - at, 0) / SECOND) for place, at in latest[:OWN_SERIES]]
     if left := latest[OWN_SERIES:]:
         ages.append(((OTHER, OTHER), max(now - left[0][1], 0) / SECOND))
     yield _family(OVERDUE, iter(ages))
-    yield _family(PAUSED, (((namespace,), count) for namespace, count in rest.paused.items()))
-    yield _family(WORKERS, (((namespace,), count) for namespace, (count, _) in rest.workers.items()))
-    yield _family(WORKER_SLOTS, (((namespace,), slots) for namespace, (_, slots) in rest.workers.items()))
+    yield _family(PAUSED, _by_namespace(rest.paused, busy))
+    yield _family(WORKERS, _by_namespace({namespace: count for namespace, (count, _) in rest.workers.items()}, busy))
+    yield _family(WORKER_SLOTS, _by_namespace({namespace: slots for namespace, (_, slots) in rest.workers.items()}, busy))
+
+
+def _by_namespace(found: Mapping[str, int], busy: Container[str]) -> Samples:
+    """Those of types with series of their own, who are asked for beside them, have one; then others, while there is room."""
+    ordered = sorted(found, key=lambda namespace: namespace not in busy)
+    yield from (((namespace,), found[namespace]) for namespace in ordered[:OWN_SERIES])
+    if left := ordered[OWN_SERIES:]:
+        yield (OTHER,), sum(found[namespace] for namespace in left)
 
 
 def _of_health(health: DatabaseHealth) -> Iterator[Metric]:

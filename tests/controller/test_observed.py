@@ -85,6 +85,20 @@ def test_a_thousand_late_cron_tasks_are_few_series_the_latest_first():
     assert found[OTHER] == pytest.approx(1800, abs=1)
 
 
+def test_a_thousand_namespaces_are_few_series_and_one_whose_type_is_told_of_has_its_own():
+    observed = Observed()
+    places = {f"team-{number}": number for number in range(1000)}
+    busy = [Queue("team-999", "work", None, TypeFigures(pending=1))]
+    workers = {place: (number, 2 * number) for place, number in places.items()}
+    observed.see(busy, Rest(now=0, overdue={}, paused=places, workers=workers))
+    text = _scrape(observed)
+    assert len(samples(text)) <= 3 * 201 + 4
+    for name, each in (("fibflow_cron_paused", 1), ("fibflow_workers", 1), ("fibflow_workers_slots", 2)):
+        assert value(text, name, task_namespace="team-999") == 999 * each
+        assert value(text, name, task_namespace=OTHER) == sum(range(199, 999)) * each
+        assert value(text, name) == sum(range(1000)) * each
+
+
 def test_a_pool_that_is_gone_has_no_series_and_of_many_those_that_lack_workers_have_their_own():
     observed = Observed()
     observed.pools = [PoolSize("default", f"pool-{number}", 2, 2) for number in range(250)] + [
