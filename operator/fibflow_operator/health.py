@@ -2,7 +2,8 @@
 
 `/healthz` tells whether events are being processed: the event loop turns, and, while leading, the watches run, no key is
 left lying and no round lasts for ever. An API server or a database that is away is no reason to be restarted, whatever a
-call to it may last. `/metrics` tells the rest.
+call to it may last. `/readyz` tells whether this program is one for the database: who has not seen that yet, or never will,
+takes no former operator's place. `/metrics` tells the rest.
 """
 
 from __future__ import annotations
@@ -70,6 +71,6 @@ class Health:
         return stuck + self._complaints()
 
 
-def serve(health: Health, port: int) -> ThreadingHTTPServer:
-    """Answer on a port, from threads; the server, to be shut down."""
-    return probes.serve(port, {"/healthz": health.complaints})
+def serve(health: Health, awaited: Callable[[], list[str]], port: int) -> ThreadingHTTPServer:
+    """Answer on a port, from threads; the server, to be shut down. `awaited`: what a rollout should wait for."""
+    return probes.serve(port, {"/healthz": health.complaints, "/readyz": awaited})

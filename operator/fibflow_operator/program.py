@@ -131,6 +131,7 @@ class Operator:
         self._renewing = api.apart()
         self._election = Election(self._renewing, leases, settings.identity, settings.times)
         self._through = ThroughApi(api, api.apart(), settings.identity)
+        self._fits = False
         self._leading: Leading | None = None
         self._watch: ResourceWatch | None = None
         self._informers: list[Informer] = []
@@ -138,7 +139,7 @@ class Operator:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises OtherInstallation, SchemaMismatch."""
         health = Health(self._complaints)
-        server = serve(health, self._settings.port)
+        server = serve(health, self._awaited, self._settings.port)
         tasks = [asyncio.ensure_future(health.beat()), asyncio.ensure_future(self._take_part())]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -156,6 +157,7 @@ class Operator:
 
     async def _take_part(self) -> None:
         await fitting(self._database, self._settings.installation)
+        self._fits = True
         log.info("taking_part", identity=self._settings.identity)
         await self._election.run(self._lead)
 
@@ -205,6 +207,9 @@ class Operator:
             yield Informer(self._api, workloads.budgets(namespace), POOL, budgets)
             pods = Relay(loop, controller.see_pods, controller.see_pod, namespace)
             yield Informer(self._api, workloads.pods(namespace), POOL, pods)
+
+    def _awaited(self) -> list[str]:
+        return [] if self._fits else ["the database has not been seen yet"]
 
     def _complaints(self) -> list[str]:
         leading, watch = self._leading, self._watch

@@ -55,6 +55,12 @@ def test_every_pod_of_the_chart_runs_where_it_may_and_is_pulled_as_it_must_be(gi
         assert pod["imagePullSecrets"] == EVERYTHING["imagePullSecrets"], where
 
 
+def test_a_rollout_waits_for_operators_that_have_seen_their_database_and_no_kubelet_does():
+    (container,) = one(render(EXISTING), "Deployment")["spec"]["template"]["spec"]["containers"]
+    paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
+    assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+
+
 def test_a_large_user_id_is_a_number_still():
     given = {"postgresql": {"enabled": True, "runAsUser": 1000680000}}
     security = one(render(given), "StatefulSet")["spec"]["template"]["spec"]["securityContext"]
