@@ -10,10 +10,12 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
 import pytest
 import yaml
 
 from cluster import programs
+from fibflow import cli
 from manifests.charts import CHART, ROOT, one, render
 
 RULES = CHART / "files" / "rules.yaml"
@@ -304,6 +306,22 @@ def test_every_alert_has_a_runbook_where_its_address_leads(name):
 
 def test_no_runbook_is_left_without_its_alert():
     assert set(re.findall(r"^## (\w+)$", RUNBOOKS.read_text(), re.MULTILINE)) == ALERTS.keys()
+
+
+@pytest.mark.parametrize("told", sorted(set(re.findall(r"`(fibflow [^`]+)`", RUNBOOKS.read_text()))))
+def test_every_command_of_a_runbook_is_one(told):
+    group: Any = cli.commands
+    _, *words = told.split()
+    while isinstance(group, click.Group):
+        group = group.commands[words.pop(0)]
+    assert group.make_context(group.name, ["7" if word == "ID" else word for word in words]).command is group
+
+
+def test_every_word_of_a_log_that_a_runbook_names_is_one_that_programs_write():
+    events = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", RUNBOOKS.read_text())) - {"task_claim", "task_namespace"}
+    sources = [path.read_text() for folder in ("operator", "worker") for path in (ROOT / folder).rglob("*.py")]
+    assert {event for event in events if not any(f'"{event}"' in source for source in sources)} == set()
+    assert len(events) >= 9
 
 
 def test_the_chart_says_where_the_runbooks_are():
