@@ -128,6 +128,7 @@ def test_the_built_in_database_needs_nothing_else(place):
     built_in = {"enabled": True, "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}}
     said = place.install({"postgresql": built_in | {"persistence": {"enabled": False}}, "watchNamespaces": [place.namespace]})
     assert "the built-in PostgreSQL is for trying things out" in said
+    assert f"the Secret fibflow-database in their own namespace. It is in\n{place.namespace};" in said
     assert "Phase:          Succeeded" in place.helm("test", "my")
     place.cluster.apply(json.dumps(task_type("work")), place.namespace)
     place.cluster.wait("condition=Ready", "tasktype/work", namespace=place.namespace)

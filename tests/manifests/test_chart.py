@@ -317,6 +317,7 @@ def test_pods_are_spread_over_nodes_by_their_own_labels():
         ({"commonLabels": {"team": "blue and green"}}, "/commonLabels/team'"),
         ({"postgresql": {"persistence": {"size": "big"}}}, "/postgresql/persistence/size'"),
         ({"monitoring": {"podMonitor": {"interval": 30}}}, "/monitoring/podMonitor/interval': got number, want string"),
+        ({"serviceAccount": {"create": False}}, "Set serviceAccount.name"),
         ({"database": {"existingSecret": ""}}, "fibflow needs a PostgreSQL"),
         ({"database": {"existingSecret": "mine", "host": "db"}}, "Set only one of"),
         ({"postgresql": {"enabled": True}}, "Set only one of"),

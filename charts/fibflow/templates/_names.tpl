@@ -19,6 +19,13 @@
 {{- end -}}
 {{- end -}}
 
+{{/* What should not be: the operator's rights in the hands of every pod that names no ServiceAccount. */}}
+{{- define "fibflow.checkRights" -}}
+{{- if and .Values.rbac.create (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
+{{- fail "\nSet serviceAccount.name: without it, every pod of the namespace that names none would have the operator's rights." -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "fibflow.operator" -}}{{ include "fibflow.fullname" . }}-operator{{- end -}}
 
 {{- define "fibflow.postgresql" -}}{{ include "fibflow.fullname" . }}-postgresql{{- end -}}
