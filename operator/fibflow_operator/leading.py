@@ -115,6 +115,14 @@ class Leading:
 
     async def run(self) -> None:
         """Lead until cancelled. Raises OtherInstallation."""
+        try:
+            await self._lead()
+        finally:  # what lies in the queues of a lead that is over waits for nobody
+            for stage in self._queues:
+                QUEUED.labels(stage).set_function(lambda: 0)
+                LYING.labels(stage).set_function(lambda: 0)
+
+    async def _lead(self) -> None:
         await self._take()
         await self._remember()
         self.follow(self.controller)

@@ -6,6 +6,7 @@ from typing import Any
 
 import kopf
 import pytest
+from prometheus_client import REGISTRY
 
 from controller.shelf import Shelf
 from fibflow.errors import DatabaseUnavailable
@@ -20,7 +21,7 @@ from fibflow_operator.leading import Leading
 from fibflow_operator.resource_watch import ResourceWatch
 from fibflow_operator.verdict import Standing
 from fibflow_operator.worker_controller import WorkerController
-from fibflow_operator.world import Kind, seen
+from fibflow_operator.world import Key, Kind, seen
 
 ANYBODY: Any = None
 """Nobody is asked who we are where kopf does nothing."""
@@ -84,6 +85,25 @@ def test_nothing_is_told_of_before_the_lead_is_taken(monkeypatch):
         running.cancel()
 
     asyncio.run(scene())
+
+
+def test_what_lies_untaken_when_a_lead_ends_is_told_of_no_more():
+    async def scene():
+        writer: Any = Away()
+        leading = Leading(writer, Shelf("shop"), ["shop"])
+        running = asyncio.ensure_future(leading.run())
+        await writer.tried.wait()
+        leading.rows.add([Key(Kind.TASK_TYPE, "shop", "work")])
+        assert _told("fibflow_operator_queue") == 1 and _told("fibflow_operator_queue_oldest_seconds") > 0
+        running.cancel()
+        await asyncio.wait([running])
+        assert _told("fibflow_operator_queue") == _told("fibflow_operator_queue_oldest_seconds") == 0
+
+    asyncio.run(scene())
+
+
+def _told(name):
+    return REGISTRY.get_sample_value(name, {"stage": "rows"})
 
 
 def test_a_watch_whose_loop_stands_still_is_not_alive(monkeypatch):
