@@ -314,6 +314,7 @@ def test_pods_are_spread_over_nodes_by_their_own_labels():
         ({"fullnameOverride": "2nd"}, "/fullnameOverride'"),
         ({"commonLabels": {"app.kubernetes.io/name": "mine"}}, "invalid propertyName 'app.kubernetes.io/name'"),
         ({"operator": {"podLabels": {"app.kubernetes.io/component": "mine"}}}, "'app.kubernetes.io/component'"),
+        ({"operator": {"env": [{"name": "FIBFLOW_LEASE", "value": "x"}]}}, "/operator/env/0/name'"),
         ({"commonLabels": {"team": "blue and green"}}, "/commonLabels/team'"),
         ({"postgresql": {"persistence": {"size": "big"}}}, "/postgresql/persistence/size'"),
         ({"monitoring": {"podMonitor": {"interval": 30}}}, "/monitoring/podMonitor/interval': got number, want string"),
