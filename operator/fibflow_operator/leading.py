@@ -82,8 +82,8 @@ class Leading:
     rows: Queue[Key] = field(default_factory=Queue)
     reports: Queue[Key] = field(default_factory=Queue)
     glance: Glance = field(default_factory=Glance)
-    follow: Callable[[WorkerController], None] = lambda controller: None
-    """Begins to tell of resources, Deployments and pods."""
+    follow: Callable[[Leading], None] = lambda leading: None
+    """Begins to tell it of resources, Deployments and pods."""
     renew: Callable[[], None] = lambda: None
     """Begins anew to tell of resources."""
     rounds: Rounds = field(default_factory=Rounds)
@@ -125,7 +125,7 @@ class Leading:
     async def _lead(self) -> None:
         await self._take()
         await self._remember()
-        self.follow(self.controller)
+        self.follow(self)  # what was told before would lie until the database is there
         async with asyncio.TaskGroup() as group:
             group.create_task(self.controller.recover_pods())
             group.create_task(self.controller.reconcile_workers())

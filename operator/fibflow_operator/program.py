@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,14 +22,12 @@ from fibflow_operator.election import Election, Times
 from fibflow_operator.health import Health, serve
 from fibflow_operator.kube import resources, workloads
 from fibflow_operator.kube.api import Api
-from fibflow_operator.kube.informer import Informer
 from fibflow_operator.kube.leases import Leases
 from fibflow_operator.leading import Leading, Periods
 from fibflow_operator.observed import LEADER, OBSERVED
-from fibflow_operator.resource_watch import ResourceWatch
-from fibflow_operator.worker_controller import WorkerController
-from fibflow_operator.workload_cache import POOL, Budget, Deployment
-from fibflow_operator.world import Kind, Resource, seen
+from fibflow_operator.sources import Sources
+from fibflow_operator.workload_cache import Budget, Deployment
+from fibflow_operator.world import Kind, Resource
 from fibflow_operator.writing import EPOCH, Writer
 
 log = logger(__name__)
@@ -100,26 +98,6 @@ class ThroughApi:
         await self.api.run(workloads.cost, self.api, pod, cost)
 
 
-@dataclass(slots=True)
-class Relay:
-    """Workloads on what a thread tells of Deployments or pods to the event loop."""
-
-    loop: asyncio.AbstractEventLoop
-    lists: Callable[..., None]
-    events: Callable[..., None]
-    namespace: str | None
-
-    def whole(self, version: int, objects: list[Mapping[str, Any]], begun: float) -> None:
-        self._soon(self.lists, self.namespace, version, objects, begun)
-
-    def event(self, type_: str, object_: Mapping[str, Any]) -> None:
-        self._soon(self.events, type_, object_)
-
-    def _soon(self, call: Callable[..., None], *told: object) -> None:
-        with suppress(RuntimeError):  # the loop has closed: nobody listens any more
-            self.loop.call_soon_threadsafe(call, *told)
-
-
 class Operator:
     """One process of the control plane."""
 
@@ -133,8 +111,7 @@ class Operator:
         self._through = ThroughApi(api, api.apart(), settings.identity)
         self._fits = False
         self._leading: Leading | None = None
-        self._watch: ResourceWatch | None = None
-        self._informers: list[Informer] = []
+        self._sources: Sources | None = None
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises OtherInstallation, SchemaMismatch."""
@@ -164,25 +141,9 @@ class Operator:
     async def _lead(self, transitions: int) -> None:
         settings = self._settings
         writer = Writer(self._database, settings.installation, settings.identity, transitions, confirm=self._election.confirm)
-        loop = asyncio.get_running_loop()
-        informers: list[Informer] = []
-
-        def deliver(kind: str, event: str | None, raw: Mapping[str, Any]) -> None:
-            resource = seen({"kind": kind, **raw})
-            loop.call_soon_threadsafe(leading.see, resource, event == "DELETED")
-
-        watch = ResourceWatch(self._api.credentials, settings.namespaces, deliver)
-
-        def follow(controller: WorkerController) -> None:
-            """What is told before the lead is taken would lie until the database is there."""
-            watch.start()
-            informers.extend(self._make_informers(controller, loop))
-            for each in informers:
-                each.start()
-            self._watch, self._informers = watch, informers
-
         places = settings.namespaces or (None,)
-        leading = Leading(writer, self._through, places, settings.periods, follow=follow, renew=watch.renew)
+        sources = self._sources = Sources(self._api, settings.namespaces)
+        leading = Leading(writer, self._through, places, settings.periods, follow=sources.start, renew=sources.renew)
         self._leading = leading
         LEADER.set(1)
         try:
@@ -190,32 +151,19 @@ class Operator:
         except* OtherInstallation as refused:
             raise refused.exceptions[0] from None
         finally:
-            self._leading = self._watch = None
-            self._informers = []
-            for each in informers:
-                each.stop()
+            self._leading = self._sources = None
             EPOCH.set(0)
             LEADER.set(0)
             OBSERVED.forget()
-            await asyncio.to_thread(watch.stop)
-
-    def _make_informers(self, controller: WorkerController, loop: asyncio.AbstractEventLoop) -> Iterator[Informer]:
-        for namespace in self._settings.namespaces or (None,):
-            deployments = Relay(loop, controller.see_deployments, controller.see_deployment, namespace)
-            yield Informer(self._api, workloads.deployments(namespace), POOL, deployments)
-            budgets = Relay(loop, controller.see_budgets, controller.see_budget, namespace)
-            yield Informer(self._api, workloads.budgets(namespace), POOL, budgets)
-            pods = Relay(loop, controller.see_pods, controller.see_pod, namespace)
-            yield Informer(self._api, workloads.pods(namespace), POOL, pods)
+            await sources.stop()
 
     def _awaited(self) -> list[str]:
         return [] if self._fits else ["the database has not been seen yet"]
 
     def _complaints(self) -> list[str]:
-        leading, watch = self._leading, self._watch
+        leading, sources = self._leading, self._sources
         found = [] if leading is None else leading.complaints()
-        alive = (watch is None or watch.alive) and all(each.alive for each in self._informers)
-        return found if alive else [*found, "a watch has ended"]
+        return found if sources is None or sources.alive else [*found, "a watch has ended"]
 
 
 async def fitting(database: Database, installation: str) -> None:
