@@ -23,8 +23,8 @@ DIGEST = "fibflow.dev/digest"
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
-    """A Deployment as it was seen. `complaint`: why pods cannot be made.
+class Owned:
+    """What a Deployment and its disruption budget have in common, as they were seen.
 
     `owner` is the uid of what controls it, `controller` how that is called, for a person.
     """
@@ -37,8 +37,19 @@ class Deployment:
     owner: str | None
     controller: str | None
     digest: str | None
-    wanted: int
     spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget(Owned):
+    """A PodDisruptionBudget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment(Owned):
+    """A Deployment. `wanted`, `replicas`, `updated` and `ready` in pods; `complaint`: why pods cannot be made."""
+
+    wanted: int
     observed: int
     replicas: int
     updated: int
@@ -61,66 +72,41 @@ class Deployment:
         return self.observed < self.generation or self.updated < self.replicas
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A PodDisruptionBudget as it was seen, like a Deployment."""
-
-    name: Name
-    uid: str
-    pool: str
-    version: int
-    generation: int
-    owner: str | None
-    controller: str | None
-    digest: str | None
-    spec: Mapping[str, Any]
-
-
 def budget(raw: Mapping[str, Any]) -> Budget:
     """A PodDisruptionBudget from the API's JSON."""
-    metadata = raw["metadata"]
-    return Budget(
-        name=Name(metadata["namespace"], metadata["name"]),
-        uid=metadata["uid"],
-        pool=metadata.get("labels", {}).get(POOL, ""),
-        version=int(metadata["resourceVersion"]),
-        generation=int(metadata.get("generation", 0)),
-        owner=_controller(metadata).get("uid"),
-        controller=_called(_controller(metadata)),
-        digest=metadata.get("annotations", {}).get(DIGEST),
-        spec=raw.get("spec", {}),
-    )
-
-
-def _controller(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((each for each in metadata.get("ownerReferences", ()) if each.get("controller")), {})
-
-
-def _called(owner: Mapping[str, Any]) -> str | None:
-    return f"{owner.get('kind')} {owner.get('name')}" if owner else None
+    return Budget(**_owned(raw))
 
 
 def deployment(raw: Mapping[str, Any]) -> Deployment:
     """A Deployment from the API's JSON."""
-    metadata, spec, status = raw["metadata"], raw["spec"], raw.get("status", {})
+    spec, status = raw["spec"], raw.get("status", {})
     failures = [each for each in status.get("conditions", ()) if each["type"] == "ReplicaFailure" and each["status"] == "True"]
     return Deployment(
-        name=Name(metadata["namespace"], metadata["name"]),
-        uid=metadata["uid"],
-        pool=metadata.get("labels", {}).get(POOL, ""),
-        version=int(metadata["resourceVersion"]),
-        generation=int(metadata["generation"]),
-        owner=_controller(metadata).get("uid"),
-        controller=_called(_controller(metadata)),
-        digest=metadata.get("annotations", {}).get(DIGEST),
+        **_owned(raw),
         wanted=int(spec.get("replicas", 1)),
-        spec=spec,
         observed=int(status.get("observedGeneration", 0)),
         replicas=int(status.get("replicas", 0)),
         updated=int(status.get("updatedReplicas", 0)),
         ready=int(status.get("readyReplicas", 0)),
         complaint=str(failures[0].get("message", "")) if failures else None,
     )
+
+
+def _owned(raw: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = raw["metadata"]
+    owners: list[Mapping[str, Any]] = [each for each in metadata.get("ownerReferences", ()) if each.get("controller")]
+    owner = owners[0] if owners else {}
+    return {
+        "name": Name(metadata["namespace"], metadata["name"]),
+        "uid": metadata["uid"],
+        "pool": metadata.get("labels", {}).get(POOL, ""),
+        "version": int(metadata["resourceVersion"]),
+        "generation": int(metadata.get("generation", 0)),
+        "owner": owner.get("uid"),
+        "controller": f"{owner.get('kind')} {owner.get('name')}" if owner else None,
+        "digest": metadata.get("annotations", {}).get(DIGEST),
+        "spec": raw.get("spec", {}),
+    }
 
 
 P = TypeVar("P", Deployment, Budget)
