@@ -15,19 +15,12 @@ from typing import Any
 
 import yaml
 
+from fibflow_operator.deployment import AS_THEY_ARE
+
 ROOT = Path(__file__).parents[1]
 CORE = "io.k8s.api.core.v1."
-POD = (
-    "serviceAccountName",
-    "nodeSelector",
-    "tolerations",
-    "affinity",
-    "topologySpreadConstraints",
-    "imagePullSecrets",
-    "priorityClassName",
-)
 CONTAINER = ("resources", "envFrom", "volumeMounts", "imagePullPolicy")
-COPIED = frozenset({*POD, *CONTAINER, "volumes", "podSecurityContext"})
+COPIED = frozenset({*AS_THEY_ARE, *CONTAINER, "volumes", "podSecurityContext"})
 VOLUMES = ("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret")
 """The kinds that restricted pod security allows."""
 SECURITY = ("fsGroup", "fsGroupChangePolicy", "runAsUser", "runAsGroup", "supplementalGroups")
@@ -39,7 +32,7 @@ ENUMS = {"imagePullPolicy": ["Always", "IfNotPresent", "Never"]}
 
 def settings(schemas: Mapping[str, Any]) -> dict[str, Any]:
     """The copied fields by name, as a structural schema has them."""
-    found = {name: field(schemas, schemas[f"{CORE}PodSpec"]["properties"][name]) for name in POD}
+    found = {name: field(schemas, schemas[f"{CORE}PodSpec"]["properties"][name]) for name in AS_THEY_ARE}
     found |= {name: field(schemas, schemas[f"{CORE}Container"]["properties"][name]) for name in CONTAINER}
     found["volumes"] = field(schemas, schemas[f"{CORE}PodSpec"]["properties"]["volumes"])
     found["volumes"]["items"]["properties"] = _only(found["volumes"]["items"]["properties"], ("name", *VOLUMES))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, images
+from cluster import images
 from cluster.images import Image
 from e2e.planes import ROOT, Plane, resource, task_type
 
@@ -22,10 +22,6 @@ def base() -> Image:
 def application() -> Image:
     """The application of these tests."""
     return images.of(APP, "fleet", parents={"fibflow-worker": base()})
-
-
-def url_from_pods(cluster: Cluster, database: str) -> str:
-    return cluster.postgres.url(database)
 
 
 def secret(url: str, name: str = "fibflow-database", key: str = "dsn") -> str:
