@@ -54,7 +54,7 @@ async def listed(scene: Scene, lists: Lists, kind: Kind, namespace: str | None) 
 
 @dataclass(slots=True)
 class Hearing:
-    """How many events came since the last lists, and how many lists found changes one after the other while none came."""
+    """Whether the watch still tells: events since the last lists, and lists in a row that found changes while none came."""
 
     heard: int = 0
     unheard: int = 0

@@ -1,4 +1,4 @@
-"""Keys that are to be worked on: each once, by one worker at a time, again after a while if it failed.
+"""A work queue, as controllers have one: keys to be worked on, each by one at a time, and again after a while if it failed.
 
 A key that is added while it is worked on comes again afterwards. A key that failed waits twice as long each time, with
 jitter, so that what failed together is not tried together; adding it ends the wait, for something has changed. It knows
@@ -119,7 +119,7 @@ class Queue(Generic[K]):
 
     @property
     def stalled(self) -> float:
-        """Seconds that no key was taken while some were ready: however slow the work is, it goes on if that is little."""
+        """Seconds for which keys were ready and none was taken: while that is little the work goes on, however slow it is."""
         return min(self.oldest, self._clock() - self._taken_at)
 
     @property

@@ -104,7 +104,7 @@ async def _forget(
 
 
 def _takes_over(scene: Scene, key: Key, decide: Decide[Any]) -> bool:
-    """Whether a resource is going to have the row, or may be: who is refused has it not, by what is known for certain."""
+    """Whether a resource will have the row, or may have it: only one that is certainly refused will not."""
     resource, standing = scene.world.get(key), scene.standings.get(key, Standing())
     if resource is None or (_refused_by_the_database(standing) and standing.edition == resource.edition):
         return False

@@ -55,7 +55,7 @@ class Acts:
     """The version of each Deployment that was acted upon: what is known of it is old until there is another."""
 
     def outdated(self, seen: Deployment) -> bool:
-        """Whether what was waited for has come: the Deployment as it is after what was done, or somebody else did."""
+        """Whether the version that was waited for has come: the Deployment as our last call, or somebody else, left it."""
         if self.acted.get(seen.name, seen.version) == seen.version:
             return False
         del self.acted[seen.name]
