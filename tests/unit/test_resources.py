@@ -418,6 +418,15 @@ def test_a_folder_that_changes_under_the_reader_or_is_barred_is_refused(tmp_path
     assert "file: '/secret' cannot be read: Permission denied; name another" in refusal(tmp_path)
 
 
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    def barred(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", barred)
+    monkeypatch.setattr(Path, "rglob", lambda *_: iter(()))
+    assert f"file: '{tmp_path}' cannot be read: Permission denied" in refusal(tmp_path)
+
+
 def test_a_name_that_is_too_long_is_refused_in_a_line(tmp_path):
     said = refusal(tmp_path / ("a" * 3000))
     assert said.endswith("... cannot be read: File name too long; name another") and len(said) < 160

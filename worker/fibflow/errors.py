@@ -202,10 +202,24 @@ def last_line(error: str) -> str:
     return (error.strip().splitlines() or [""])[-1]
 
 
+WAYS_OUT = {
+    "authentication failed": "correct the user and the password in its URL",
+    "no password supplied": "correct the user and the password in its URL",
+    '" does not exist': "create it, or correct its URL",
+    "database is locked": "wait until the program that holds it has ended",
+    "disk is full": "make room",
+    "readonly database": "see to it that this user may write the file and its folder",
+    "unable to open database file": "see to it that this user may write the file and its folder",
+}
+"""What mends a database that is there and cannot be used, by what its driver says of it."""
+
+
 def sentence(error: FibflowError) -> str:
     """What a program says when it ends with this error: the field, the value and the way out."""
     if isinstance(error, DatabaseUnavailable):
-        return f"database: {error}; start it, or name another with --database"
+        said = str(error)
+        way_out = next((way for fault, way in WAYS_OUT.items() if fault in said), "start it")
+        return f"database: {said}; {way_out}, or name another with --database"
     if isinstance(error, DatabaseDamaged):
         return f"database: {error}, or name another with --database"
     return f"database: {error}" if isinstance(error, DatabaseError) else str(error)

@@ -74,6 +74,7 @@ def files(path: Path) -> list[Path]:
             raise InvalidManifest(
                 "file", str(path), "does not exist, or is neither a file nor a folder; give a YAML file or a folder of them"
             )
+        next(path.iterdir(), None)  # raises for a folder that may not be read, which rglob takes for an empty one
         found = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
     except OSError as error:
         barred = str(error.filename or path)

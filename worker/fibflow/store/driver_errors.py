@@ -47,7 +47,7 @@ def _of_driver(error: DBAPIError, committing: bool, url: sa.URL) -> Exception:
     text = str(error.orig)
     registered_meanwhile = code == "23505" and "worker_identity" in text
     if code in DEADLOCK_OR_SERIALIZATION or registered_meanwhile or "database is locked" in text:
-        return Transient(text)
+        return Transient(f"{shown(url)} is not available: {_line(text)}")
     lacks_our_function = code == "42883" and "fibflow." in text
     if code in UNDEFINED_TABLE_OR_SCHEMA or lacks_our_function or "no such table" in text or "no such column" in text:
         return SchemaMismatch(f"{shown(url)} lacks fibflow's tables or has older ones: run `fibflow migrate` ({_line(text)})")
