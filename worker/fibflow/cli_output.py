@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from fibflow.errors import last_line
+from fibflow.errors import gist
 from fibflow.model import Attempt, Event, Task
 from fibflow.records import CronTask, Page, TaskType, Worker
 
@@ -173,7 +173,7 @@ CRON_COLUMNS: dict[str, Callable[[CronTask], object]] = {
 
 
 def _in_a_line(error: str | None) -> str:
-    return last_line(error or "")[:200]
+    return gist(error or "")[:200]
 
 
 def task(screen: Screen, shown: Task, attempts: Sequence[Attempt], events: Sequence[Event]) -> None:

@@ -29,6 +29,7 @@ HandlerSignal             what a handler may raise to choose what follows
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 LONGEST_DURATION = 100 * 365 * 24 * 3600
@@ -197,9 +198,17 @@ def one_line(value: object, render: Callable[[object], str] = str) -> str:
     return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
-def last_line(error: str) -> str:
-    """What the text of an error says in a line: a traceback ends with it."""
-    return (error.strip().splitlines() or [""])[-1]
+HEAD = "Traceback (most recent call last):\n"
+MARGIN = re.compile(r"^ *(?:\+-.*\n|\| )", re.MULTILINE)
+"""What a group of errors draws before the lines of each, and between them."""
+
+
+def gist(error: str) -> str:
+    """What the text of an error says in a line: what stands below the frames of its last traceback, else its last line."""
+    text = MARGIN.sub("", error.strip() + "\n") if f"Exception Group {HEAD}" in error else error.strip()
+    lines = text.rpartition(HEAD)[2].splitlines() or [""]
+    below = next((line for line in lines if line and not line.startswith(" ")), "")
+    return below if HEAD in text and below and not below.startswith("... ") else lines[-1]
 
 
 WAYS_OUT = {

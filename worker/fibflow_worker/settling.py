@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from fibflow.errors import DatabaseError, InvalidInput, LeaseLost, UnknownTaskType, last_line
+from fibflow.errors import DatabaseError, InvalidInput, LeaseLost, UnknownTaskType, gist
 from fibflow.logs import logger
 from fibflow.model import EventType, Outcome, Status
 from fibflow.store import claim, record, settle
@@ -176,7 +176,7 @@ def _tell_of(result: Result) -> None:
         attempt=ending.fence,
         type=result.attempt.context.name,
         became=str(ending.next.status),
-        error=None if ending.error is None else last_line(ending.error),
+        error=None if ending.error is None else gist(ending.error),
     )
 
 

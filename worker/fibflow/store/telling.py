@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fibflow import encoding
-from fibflow.errors import last_line
+from fibflow.errors import gist
 from fibflow.model import DEFAULT_MAX_ATTEMPTS, EventType, Json, Outcome
 
 Row = Any
@@ -18,8 +18,8 @@ Metadata = Mapping[str, Json]
 
 
 def message_of(row: Row) -> str | None:
-    """One line: what the event was stored with, the last line of an error, or its type's sentence."""
-    told = last_line(row.message) if row.message and not row.event_id else row.message
+    """One line: what the event was stored with, the gist of an error, or its type's sentence."""
+    told = gist(row.message) if row.message and not row.event_id else row.message
     return told or SENTENCES.get(row.type)
 
 
