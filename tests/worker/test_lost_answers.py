@@ -20,7 +20,7 @@ from fibflow.store.stale import stale_writes
 from fibflow_worker.maintenance import Maintenance
 from fibflow_worker.runtime import Worker
 from fibflow_worker.settings import Settings
-from fix_semantics import serving, until
+from fix_semantics import Gate, serving, until
 
 TASKS, CUT = 30, 3
 
@@ -91,6 +91,37 @@ def test_a_lost_answer_neither_loses_nor_doubles_anything(workplace, cut, mark, 
     assert all(len(client.attempts(leaf.id).items) == 1 for leaf in leaves)
     assert _counted(worker) == TASKS * len(outcomes) + len(leaves), "claims were counted otherwise than they were"
     assert workplace.database.call(stale_writes) == 0
+
+
+@pytest.mark.parametrize("place", ["loop", "thread"])
+def test_a_report_whose_answer_was_lost_is_stored_once(workplace, cut, place):
+    """Nothing else is committed meanwhile, so that it is the first report that loses its answer."""
+    behind, proxy = cut(b"COMMIT")
+    gate = Gate()
+
+    async def in_the_loop(ctx):
+        await gate.passed()
+        await ctx.progress("begun")
+        await ctx.progress("begun")
+        await ctx.checkpoint("half")
+
+    def in_a_thread(ctx):
+        gate.wait()
+        ctx.progress("begun")
+        ctx.progress("begun")
+        ctx.checkpoint("half")
+
+    app = serving(work=in_the_loop if place == "loop" else in_a_thread)
+    app.sync(workplace.database)
+    workplace.run(Worker(app, behind, Settings(slots=5, poll_interval=0.05, heartbeat_interval=1000, lease=3600)))
+    task_id = Client(workplace.database).enqueue("work", max_attempts=1)
+    gate.reached()
+    proxy.left = 1
+    gate.open()
+    assert workplace.ended(task_id).status is Status.COMPLETED
+    assert proxy.left <= 0, "nothing was cut"
+    told = [event for event in workplace.events(task_id) if event in ("progress", "checkpoint")]
+    assert told == ["progress", "progress", "checkpoint"]
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, wait_rand
 from fibflow import encoding
 from fibflow.app import LOOP, PROCESS, THREAD
 from fibflow.context import AsyncContext, Context
-from fibflow.errors import DatabaseError, DatabaseUnavailable, LeaseLost
+from fibflow.errors import DatabaseError, DatabaseUnavailable, LeaseLost, OutcomeUnknown
 from fibflow.logs import logger
 from fibflow.metrics import LINGERING
 from fibflow.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, SECOND, Json
@@ -132,15 +132,23 @@ class Attempts:
         attempt.context.children = await self.database.run(reading.children_of, attempt.context.id, attempt.claimed.spawned)
 
     def _tell(self, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        told = (record.note_running, worker_id, task_id, fence, note, snapshot)
-        _refuse(Retrying(**self._while_it_runs((task_id, fence)))(self.database.call, *told))
+        told, patiently = (worker_id, task_id, fence, note, snapshot), Retrying(**self._while_it_runs((task_id, fence)))
+        try:
+            refusal: LeaseLost | None = patiently(self.database.call, record.note_running, *told)
+        except OutcomeUnknown:
+            refusal = patiently(self.database.call, record.note_unless_noted, *told)
+        _refuse(refusal)
 
     async def _tell_async(self, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Json]) -> None:
-        told = (record.note_running, worker_id, task_id, fence, note, snapshot)
-        _refuse(await AsyncRetrying(**self._while_it_runs((task_id, fence)))(self.database.run, *told))
+        told, patiently = (worker_id, task_id, fence, note, snapshot), AsyncRetrying(**self._while_it_runs((task_id, fence)))
+        try:
+            refusal: LeaseLost | None = await patiently(self.database.run, record.note_running, *told)
+        except OutcomeUnknown:
+            refusal = await patiently(self.database.run, record.note_unless_noted, *told)
+        _refuse(refusal)
 
     def _while_it_runs(self, key: Key) -> dict[str, Any]:
-        """A report waits for a database that is away, as a result does: a handler would fail for it."""
+        """A report waits for a database that is away, as a result does: its handler would fail for it."""
         return {
             "retry": retry_if_exception_type(DatabaseUnavailable),
             "stop": lambda _: key not in self.slots.running,

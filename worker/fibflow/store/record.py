@@ -92,6 +92,19 @@ def note_running(
     return None
 
 
+@write
+def note_unless_noted(
+    session: Session, worker_id: int, task_id: int, fence: int, note: Note, snapshot: dict[str, Any]
+) -> LeaseLost | None:
+    """The same, after its answer was lost: what is the attempt's last note already is not stored again."""
+    of_attempt = sa.and_(event.c.task_id == task_id, event.c.attempt == fence, event.c.phase == RUNS)
+    query = sa.select(event.c.type, event.c.message, event.c.metadata).where(of_attempt).order_by(event.c.id.desc()).limit(1)
+    last = session.connection.execute(query).first()
+    if last is not None and tuple(last) == (note.type, note.message, note.metadata):
+        return None
+    return note_running(session, worker_id, task_id, fence, note, snapshot)
+
+
 def progress_note(
     text: str | None, stage_name: str | None, percent: float | None, message: str | None, metadata: object
 ) -> tuple[Note, dict[str, Any]]:
