@@ -105,7 +105,7 @@ def test_a_pod_that_comes_back_after_its_fence_was_lost_is_fenced_again(stage):
     async def course():
         await stage.begin()
         stage.controller.see_pod("DELETED", raw(resourceVersion="8"))
-        assert await stage.attend() == {"u1"}
+        assert await stage.recover() == {"u1"}
         with stage.database.engine.begin() as connection:
             connection.execute(fenced_pod.delete())  # as when the database was wiped
         origin = Origin(pod_uid="u1", pool="pool")
@@ -113,7 +113,7 @@ def test_a_pod_that_comes_back_after_its_fence_was_lost_is_fenced_again(stage):
             shop.call(leases.register, pod_id="pool-1", host="h", pid=1, slots=1, lease=600.0, origin=origin)
         await stage.controller.remember(anew=True)
         stage.controller.see_pods("shop", 9, [], float("inf"))
-        assert await stage.attend() == {"u1"}
+        assert await stage.recover() == {"u1"}
 
     asyncio.run(course())
 

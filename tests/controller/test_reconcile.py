@@ -670,11 +670,11 @@ def test_where_there_is_no_worker_and_no_pool_the_operator_decides_instants(post
         one.shelf.put(Kind.CRON_TASK, "it", {"taskTypeRef": {"name": "one"}, "schedule": "0 * * * *"})
         await one.compare()
         move_clock(one.database, 3600)
-        await one.leading.sizing._round([])
+        await one.leading.autoscaler._round([])
         await one.compare()
         assert one.shelf.status(Kind.CRON_TASK, "it")["lastOutcome"] == "pending"
         with Writes(one.database) as writes:
-            await one.leading.sizing._round([])
+            await one.leading.autoscaler._round([])
             assert writes.found == []
 
     played(postgres_url, play)
