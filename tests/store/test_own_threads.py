@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from fibflow.store.address import parse_url
 from fibflow.store.database import Database, Session
-from fibflow.store.engines import _addresses
 from fibflow.store.opening import opened
+from fibflow.store.psycopg_connections import _addresses
 
 ASKED_BY: ContextVar[str] = ContextVar("asked_by")
 

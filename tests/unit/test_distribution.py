@@ -43,3 +43,39 @@ def test_the_wheel_carries_the_schemas_and_the_migrations(wheel):
 
 def test_the_source_tree_has_the_schemas_two_folders_up():
     assert (Path(fibflow.__file__).parent / "../../crds").is_dir()
+
+
+WITHOUT_PSYCOPG = """
+import asyncio, sys
+sys.modules["psycopg"] = None
+import fibflow.cli, fibflow.dev
+from fibflow import App, Client
+from fibflow.errors import InvalidInput
+from fibflow.store.database import Database
+from fibflow_worker.runtime import Worker
+
+app = App()
+database = Database("sqlite://")
+client = Client(database)
+client.migrate()
+worker = Worker(app, database)
+
+@app.task("work")
+async def work(ctx, payload):
+    worker.stop()
+
+app.sync(database)
+task_id = client.enqueue("work")
+asyncio.run(asyncio.wait_for(worker.run(), 30))
+assert client.get(task_id).status == "completed", client.get(task_id)
+try:
+    Client("postgresql://me@127.0.0.1/none")
+except InvalidInput as refused:
+    assert "pip install 'fibflow[postgres]'" in str(refused), refused
+else:
+    raise AssertionError("a database was opened without its driver")
+"""
+
+
+def test_sqlite_needs_no_driver_of_postgresql_and_postgresql_tells_what_to_install():
+    subprocess.run([sys.executable, "-c", WITHOUT_PSYCOPG], check=True, timeout=60)

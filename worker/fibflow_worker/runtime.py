@@ -16,7 +16,6 @@ from enum import StrEnum
 from fibflow.app import App
 from fibflow.errors import FibflowError
 from fibflow.store.database import Database
-from fibflow.store.listen import Listener
 from fibflow.store.notices import CHANNEL, overhear
 from fibflow_worker.attempts import Attempts
 from fibflow_worker.heartbeat import Heartbeat
@@ -121,6 +120,8 @@ class Worker:
         loops = [*self._turns.loops(), *self._maintenance.loops(), self._registration.come_back()]
         loops += [self._told_to_stop(), self._turn()]
         if self._own.postgresql:
+            from fibflow.store.listen import Listener  # the driver need not be there where SQLite is used
+
             loops.append(Listener(self._own.url, CHANNEL, self._heard).run())
         else:
             loops.append(overhear(self._own.wakes, self._heard))

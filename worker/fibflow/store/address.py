@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -20,6 +21,8 @@ def parse_url(url: str) -> sa.URL:
     except (sa.exc.ArgumentError, NoSuchModuleError, ValueError) as error:  # a port that is no number, half a character
         raise InvalidInput("database", masked(url), f"is not a database URL; {WAY_OUT}") from error
     if backend == "postgresql":
+        if find_spec("psycopg") is None:
+            raise InvalidInput("database", masked(url), "needs PostgreSQL's driver; pip install 'fibflow[postgres]'")
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
         return parsed.set(drivername="sqlite+pysqlite")

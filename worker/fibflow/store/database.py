@@ -9,8 +9,8 @@ How a verb wants to be run is written on it by a decorator:
     @statement   a single statement that is its own transaction
     @write       a transaction; repeated after a deadlock; a connection lost at COMMIT is OutcomeUnknown
 
-Every call has a deadline (statement_timeout, busy_timeout, keepalives, and answers.py), so that no loop above can hang.
-What is stored, and how, is not known here.
+Every call has a deadline (statement_timeout, busy_timeout, keepalives, and psycopg_connections.py), so that no loop above
+can hang. What is stored, and how, is not known here.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ from tenacity import AsyncRetrying, Retrying
 from fibflow import encoding
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import parse_url
-from fibflow.store.answers import waiting
 from fibflow.store.clock import Clock
 from fibflow.store.connection_cache import LONGEST, ConnectionCache
 from fibflow.store.driver_errors import FAULTS, counted, explained
-from fibflow.store.engines import SINGLE, connected, longest_wait, postgresql_arguments, sqlite_engine
+from fibflow.store.engines import SINGLE, longest_wait, postgresql_arguments, sqlite_engine
 from fibflow.store.repeats import Transient, limited, until
 from fibflow.store.session import PRIORITY_STEP, Mode, Session, Verb, Wakes, mode_of, read, statement, write
 
@@ -147,6 +146,8 @@ class Database:
         return create_async_engine(self.url, **self._async_pool(), **SINGLE)
 
     def _postgresql_engine(self, **more: Any) -> sa.Engine:
+        from fibflow.store.psycopg_connections import waiting
+
         return waiting(sa.create_engine(self.url, **self._postgresql_pool(), **more), self._longest_wait)
 
     @property
@@ -158,6 +159,8 @@ class Database:
         return {"connect_args": arguments, "pool_size": self.pool_size, "pool_recycle": LONGEST}
 
     def _async_pool(self) -> dict[str, Any]:
+        from fibflow.store.psycopg_connections import connected
+
         pool = self._postgresql_pool()
         pool["connect_args"]["async_creator_fn"] = partial(connected, self.in_a_thread, self._longest_wait)
         return pool

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from psycopg.conninfo import conninfo_attempts
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from fibflow.store.answers import AsyncConnection
 from fibflow.store.clock import Clock
 
 SINGLE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
@@ -51,29 +47,6 @@ def longest_wait(url: sa.URL, statement_timeout: float, patience: float) -> floa
     """Seconds until an answer is not waited for any more; None where the address has a limit for statements of its own."""
     own = "statement_timeout" in str(url.query.get("options"))
     return None if own else statement_timeout + patience
-
-
-async def connected(
-    in_a_thread: Callable[[Callable[[], dict[str, str]]], Awaitable[dict[str, str]]],
-    longest: float | None,
-    *conninfo: str,
-    **arguments: Any,
-) -> AsyncConnection:
-    """A connection to a server whose name was looked up in a thread of ours.
-
-    psycopg itself has the event loop look it up, in threads that handlers may hold for as long as they like.
-    """
-    addresses = await in_a_thread(partial(_addresses, arguments))
-    connection = await AsyncConnection.connect(*conninfo, **(arguments | addresses))
-    connection.longest = longest
-    return connection
-
-
-def _addresses(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Where the servers are that are named, as arguments; nothing new where one has no address. Raises OperationalError."""
-    attempts = conninfo_attempts(arguments)
-    names = [name for name in ("host", "hostaddr", "port") if all(name in each for each in attempts)]
-    return {name: ",".join(str(each[name]) for each in attempts) for name in names}
 
 
 def sqlite_engine(url: sa.URL, clock: Clock, in_memory: bool, patience: float) -> sa.Engine:

@@ -18,7 +18,6 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from fibflow.errors import DatabaseUnavailable
 from fibflow.store.address import shown
-from fibflow.store.answers import allow
 from fibflow.store.database import Database, Session, write
 from fibflow.store.installation import check_installation
 from fibflow.store.schema import SCRIPTS, newest, refuse_newer, stored_in, stored_version, versions
@@ -71,6 +70,8 @@ def upgrade(session: Session, url: str) -> str:
 def _lock(session: Session) -> None:
     """On SQLite the transaction has begun as a writer's."""
     if session.postgresql:
+        from fibflow.store.psycopg_connections import allow
+
         allow(session.connection, PATIENCE)
         for limit in ("lock_timeout", "statement_timeout"):
             session.connection.execute(sa.select(sa.func.set_config(limit, f"{PATIENCE:.0f}s", True)))
