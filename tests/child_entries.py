@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from fibflow import Context, errors
+from fibflow import errors
 from fibflow_worker.child import Link
 
 
@@ -64,10 +64,6 @@ def note_from_a_fork(link: Link, _argument: Any) -> str:
 def start_and_leave(link: Link, _argument: Any) -> None:
     link.note(subprocess.Popen(["sleep", "60"]).pid)
     os._exit(3)
-
-
-def forgetful(ctx: Context) -> None:
-    ctx.suspend(reason="approval")
 
 
 def note(link: Link, argument: list[Any]) -> str:

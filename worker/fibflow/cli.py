@@ -60,7 +60,10 @@ for command in tasks.commands.values():
 @located
 @placed
 def dev(place: Place, file: str) -> None:
-    """Run manifests on this machine: migrate, apply, and keep a worker process for each replica."""
+    """Run manifests on this machine: migrate, apply, and keep a worker process for each replica.
+
+    A manifest that changes is applied at once; for a change of the application, start this command anew.
+    """
     from fibflow.dev import run as run_manifests
 
     run_manifests(Path(text(file, "file")), place.url, place.namespace, lambda told: click.echo(output.plain(told), err=True))

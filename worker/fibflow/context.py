@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from fibflow import encoding
 from fibflow.errors import InvalidInput
@@ -86,8 +85,6 @@ class AttemptContext:
     started: float = field(default_factory=time.monotonic)
     cancelled: str | None = None
     """Why the handler should stop, or None."""
-    _asked: Spawned | Suspended | None = None
-    """What `spawn` or `suspend` gave last, which the handler is to return."""
 
     @property
     def fence(self) -> int:
@@ -104,23 +101,11 @@ class AttemptContext:
         spawned = (children,) if isinstance(children, NewTask) else tuple(children)
         if not spawned:
             raise InvalidInput("children", list(spawned), "is empty; return a value, or spawn at least one child")
-        self._asked = Spawned(spawned, encoding.context(context))
-        return self._asked
+        return Spawned(spawned, encoding.context(context))
 
     def suspend(self, *, reason: str, context: bytes | None = None, metadata: Json = None) -> Suspended:
         """Return this: end the attempt and wait until somebody resumes the task."""
-        self._asked = Suspended(encoding.trimmed(reason, "reason"), encoding.context(context), encoding.metadata(metadata))
-        return self._asked
-
-    def returned(self, value: Any) -> Any:
-        """The same value. Raises InvalidInput where children would be lost: they were not spawned, or that not returned."""
-        if isinstance(value, Spawned | Suspended):
-            return value
-        if self._asked is not None:
-            raise InvalidInput("result", value, "is not what ctx.spawn or ctx.suspend gave; return that")
-        if any(isinstance(part, NewTask) for part in (value if isinstance(value, list | tuple) else (value,))):
-            raise InvalidInput("result", value, "holds children; return ctx.spawn(…) of them")
-        return value
+        return Suspended(encoding.trimmed(reason, "reason"), encoding.context(context), encoding.metadata(metadata))
 
     def check_timeout(self) -> None:
         """Raise HandlerTimeout when the attempt's time is up."""

@@ -141,11 +141,21 @@ def returned(attempt: Attempt, value: Any) -> Result:
     if isinstance(value, Suspended):
         return _suspended(attempt, value.reason, value.context, metadata=value.metadata, suspend_reason=value.reason)
     try:
-        text = encoding.encode(attempt.context.returned(value), "result")
+        text = encoding.encode(_final(value), "result")
     except InvalidInput as error:
         return failed(attempt, error)
     done = Next(Status.COMPLETED, attempt.claimed.failures, attempt.claimed.interruptions)
     return Result(attempt, Ending(*attempt.key, attempt.worker_id, Outcome.COMPLETED, done, text))
+
+
+def _final(value: Any) -> Any:
+    """The same value. Raises InvalidInput for what only ctx.spawn makes something of, though it could be stored as JSON."""
+    for part in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(part, NewTask):
+            raise InvalidInput("result", value, "holds children; return ctx.spawn(…) of them")
+        if isinstance(part, Spawned | Suspended):
+            raise InvalidInput("result", value, "holds what ctx.spawn or ctx.suspend gave; return that alone")
+    return value
 
 
 def _suspended(

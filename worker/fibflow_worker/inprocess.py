@@ -25,7 +25,7 @@ class Call:
     trace: str | None = None
 
 
-PASSED = tuple(name for name in AttemptContext.__dataclass_fields__ if name not in ("started", "cancelled", "_asked"))
+PASSED = tuple(name for name in AttemptContext.__dataclass_fields__ if name not in ("started", "cancelled"))
 """The fields of a context that a process is told."""
 
 
@@ -35,7 +35,7 @@ def call_handler(link: Link, call: Call) -> Any:
     context = LinkedContext(**call.fields, tell=lambda task_id, fence, note, snapshot: link.note((note, snapshot)))
     context.link = link
     with tracing.within(call.trace):
-        return context.returned(function(context, **call.arguments))
+        return function(context, **call.arguments)
 
 
 class LinkedContext(Context):
