@@ -153,6 +153,17 @@ def test_the_scale_of_a_pool_is_read_and_written(plane):
     assert plane.get("WorkerPool", "it")["spec"]["replicas"] == 3
 
 
+def test_replicas_go_with_the_change_to_the_backlog_and_cannot_be_changed_under_it(plane):
+    """Whoever leaves the number to the backlog takes `replicas` from the manifest in the same change."""
+    plane.apply(minimal("WorkerPool", replicas=3))
+    plane.apply(minimal("WorkerPool", scaling={"policy": "Backlog"}))
+    assert plane.get("WorkerPool", "it")["spec"]["replicas"] == 1
+    with pytest.raises(RuntimeError, match="replicas cannot be changed"):
+        plane.apply(minimal("WorkerPool", scaling={"policy": "Backlog"}, replicas=2))
+    plane.apply(minimal("WorkerPool", replicas=2))
+    assert plane.get("WorkerPool", "it")["spec"]["replicas"] == 2
+
+
 def fields(schema, path):
     yield path
     for name, part in schema.get("properties", {}).items():
