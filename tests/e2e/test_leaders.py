@@ -3,6 +3,8 @@
 import signal
 import time
 
+import psycopg
+
 from cluster.waiting import until
 from e2e.figures import record
 from e2e.planes import FULL, cron_task, task_type
@@ -71,6 +73,33 @@ def test_a_leader_that_slept_writes_nothing_any_more(plane):
     now = installation(plane)
     assert now.lead == lead and now.lead.holder.startswith("operator-2_")
     assert plane.rows_written() - written <= 3 + now.refused  # our change of a row, and refused writes that were counted
+
+
+def test_what_a_leader_was_writing_when_it_was_stopped_holds_nobody_up_and_is_undone(plane):
+    sleeper = plane.start()
+    plane.apply(task_type("work", timeoutSeconds=1))
+    plane.wait_condition("TaskType", "work", status="True")
+    plane.start()
+    with psycopg.connect(plane.url) as holding:
+        holding.execute("SELECT 1 FROM fibflow.task_type WHERE resource = 'work' FOR UPDATE")
+        plane.apply(task_type("work", timeoutSeconds=2))
+        plane.wait_sql(True, WAITS)
+        sleeper.send(signal.SIGSTOP)
+        holding.rollback()  # the server goes on with the statement, and waits for the word to commit
+    plane.apply(task_type("work", timeoutSeconds=3))
+    plane.wait_sql(3_000_000, TIMEOUT, seconds=40)
+    lead = installation(plane).lead
+    sleeper.send(signal.SIGCONT)
+    plane.wait_log("leading_no_more", number=1)
+    assert plane.sql(TIMEOUT) == [(3_000_000,)]
+    assert installation(plane).lead == lead and lead.holder.startswith("operator-2_")
+
+
+TIMEOUT = "SELECT timeout FROM fibflow.task_type WHERE resource = 'work'"
+WAITS = """
+    SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+    AND query LIKE '%%task_type%%'
+"""
 
 
 def test_a_leader_that_slept_while_the_database_was_wiped_writes_nothing_either(plane):
