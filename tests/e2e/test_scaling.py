@@ -12,7 +12,7 @@ import pytest
 from cluster import Cluster, until
 from e2e.figures import record
 from e2e.fleets import bound, container_id, pods_of, pool
-from e2e.planes import FULL, ONLY_IN_FULL, Plane
+from e2e.planes import FULL, ONLY_IN_FULL, Plane, cron_task
 from e2e.sightings import DEPLOYMENTS, POOLS, sightings
 from fibflow import Client, Status
 from fibflow.store.synced import Name
@@ -78,6 +78,18 @@ def container_began(cluster: Cluster, pod: dict[str, Any]) -> float:
     """The same of its worker's container."""
     node = next(node for node in cluster.nodes if node.name == pod["spec"]["nodeName"])
     return node.began(container_id(pod))
+
+
+def test_a_pool_is_warmed_before_a_cron_tick_which_runs_at_its_instant(staffed, fleet_image):
+    started(staffed, fleet_image)
+    ((soon,),) = staffed.sql("SELECT extract(epoch FROM now())::bigint + 15")
+    at = time.gmtime(soon)
+    staffed.apply(cron_task("soon", "work", schedule=f"{at.tm_sec} {at.tm_min} {at.tm_hour} * * *", payload={"seconds": 0}))
+    staffed.wait_log("WarmUp")
+    staffed.wait_sql(soon * 1_000_000, "SELECT max(tick) FROM fibflow.cron_tick WHERE decision = 'run'")
+    staffed.wait_sql(1, "SELECT count(*) FROM fibflow.attempt WHERE outcome = 'completed'")
+    ((late,),) = staffed.sql("SELECT a.started_at - t.tick FROM fibflow.attempt a JOIN fibflow.cron_tick t USING (task_id)")
+    assert late < 1_000_000, "its worker was there"
 
 
 def test_of_busy_and_idle_workers_only_the_idle_ones_go(staffed, client, fleet_image):
