@@ -1,6 +1,7 @@
 """Workers as pods: a WorkerPool becomes a Deployment whose pods run tasks; what keeps them from it is said, and mended."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -107,6 +108,23 @@ def test_a_type_may_have_workers_of_its_own_and_give_them_up_for_a_pool(staffed,
     staffed.wait_condition("TaskType", "work", status="True", reason="InForce")
 
 
+def test_the_workers_of_a_types_own_go_with_it_what_runs_finishes_and_what_waits_is_cancelled(staffed, client, fleet_image):
+    own = {name: value for name, value in pool(fleet_image, drainSeconds=20)["spec"].items() if name != "replicas"}
+    staffed.apply(task_type("work", worker=own))
+    staffed.start()
+    staffed.wait_condition("TaskType", "work", status="True", seconds=90)
+    run = [client.enqueue("work", {"seconds": 6}) for _ in range(2)]  # as many as it has slots
+    staffed.wait_sql(2, "SELECT count(*) FROM fibflow.task WHERE state = 'running'")
+    waits = client.enqueue("work")
+    staffed.delete("TaskType", "work")
+    staffed.cluster.wait("delete", "deployment/work-type", "pdb/work-type", namespace=staffed.namespace)
+    until(lambda: client.get(waits).status is Status.CANCELLED, 20, "what waits is cancelled")
+    assert "TypeDeleted" in (client.get(waits).error or "")
+    for each in run:
+        completed(client, each)
+    assert staffed.sql("SELECT outcome, count(*) FROM fibflow.attempt GROUP BY 1") == [("completed", 2)]
+
+
 # ── what keeps workers from it ────────────────────────────────────────────────────────────────────────────────────
 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -208,6 +226,20 @@ def test_a_setting_that_is_dropped_and_one_that_somebody_changed_are_put_right(s
     until(lambda: deployment(staffed)["status"].get("readyReplicas") == 1, 60, "it is made anew")
     staffed.delete("WorkerPool", "pool")
     staffed.cluster.wait("delete", "deployment/pool-pool", namespace=staffed.namespace)
+
+
+def test_a_pool_that_is_deleted_and_made_anew_at_once_gets_workers_of_its_own(staffed, client, fleet_image):
+    staffed.apply(pool(fleet_image), bound())
+    staffed.start()
+    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=90)
+    staffed.delete("WorkerPool", "pool")
+    staffed.apply(pool(fleet_image))
+    uid = staffed.get("WorkerPool", "pool")["metadata"]["uid"]
+    owner = (".items[*].metadata.ownerReferences[*].uid", "deployments,pdb")
+    both = partial(staffed.cluster.field, *owner, namespace=staffed.namespace)
+    until(lambda: both().split() == [uid, uid], 60, "what was the former pool's is gone, and made anew")
+    staffed.wait_condition("WorkerPool", "pool", status="True", seconds=90)
+    completed(client, client.enqueue("work"))
 
 
 # ── under load ────────────────────────────────────────────────────────────────────────────────────────────────────
