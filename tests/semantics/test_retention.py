@@ -180,8 +180,13 @@ def test_the_first_sweep_comes_an_interval_after_the_start(workplace):
 
 
 def test_a_worker_that_keeps_its_history_for_ever_works(workplace):
-    worker = workplace.start(serving(work=lambda ctx: "done"), retention_age=None)
-    assert workplace.outcome("work").result == "done"
+    app = serving(work=lambda ctx: "done")
+    app.sync(workplace.database)
+    workplace.client.cancel(old := workplace.client.enqueue("work"))
+    workplace.move_clock(2 * A_DAY)
+    worker = workplace.start(app, retention_age=None, retention_interval=1)
+    assert workplace.outcome("work", delay=1.2).result == "done", "more than an interval later"
+    assert workplace.client.get(old)
     assert worker.state is State.RUNNING
 
 
