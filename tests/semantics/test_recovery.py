@@ -1,13 +1,19 @@
 """Workers that die: who takes their tasks back, and what becomes of these."""
 
+from datetime import timedelta
+from types import SimpleNamespace
+
 import pytest
 
 from fibflow import Status, child
 from fibflow.errors import LeaseLost
 from fibflow.model import INTERRUPTION_BUDGET
-from fibflow.store import leases, recovery
+from fibflow.store import leases, polling, recovery
 from fibflow_worker.runtime import Settings
 from fix_semantics import Gate, serving, until
+
+LONGEST_WAIT = 2.0**INTERRUPTION_BUDGET
+"""Seconds after which whatever was taken back is due."""
 
 
 async def echo(ctx, payload):
@@ -130,12 +136,28 @@ def test_a_task_that_keeps_losing_its_workers_ends(workplace):
     work().sync(workplace.database)
     row = workplace.taken(workplace.registered("pod-1"), "work")
     for _ in range(INTERRUPTION_BUDGET):
-        assert [again.id for again in workplace.claimed(workplace.registered("pod-1"), "work")] == [row.id]
+        heir = workplace.registered("pod-1")
+        workplace.move_clock(LONGEST_WAIT)
+        workplace.database.call(polling.promote)
+        assert [again.id for again in workplace.claimed(heir, "work")] == [row.id]
     workplace.registered("pod-1")
     task = workplace.client.get(row.id)
     assert (task.status, task.interruptions, task.failures) == (Status.PERMANENTLY_FAILED, INTERRUPTION_BUDGET + 1, 0)
     assert task.error.startswith("the interruption budget is used up: its worker")
     assert workplace.events(row.id)[-2:] == ["recovered", "permanently_failed"]
+
+
+def test_what_was_lost_three_times_waits_a_while_of_its_own(workplace, monkeypatch):
+    work().sync(workplace.database)
+    kills = workplace.taken(workplace.registered("pod-1"), "work")
+    beside = workplace.client.enqueue("work")
+    for _ in range(2):
+        assert {row.id for row in workplace.claimed(workplace.registered("pod-1"), "work")} == {kills.id, beside}
+    monkeypatch.setattr(recovery, "random", SimpleNamespace(random=lambda: 0.9))
+    workplace.registered("pod-1")
+    waits = [task.run_at - workplace.client.attempts(task.id).items[-1].ended_at for task in workplace.client.tasks().items]
+    assert sorted(waits) == [timedelta(seconds=0), timedelta(seconds=0.9)]
+    assert workplace.client.get(kills.id).interruptions == 3
 
 
 def test_without_recovery_lost_rows_wait_for_their_deadline(workplace):

@@ -63,6 +63,11 @@ def test_an_interruption_counts_no_failure_and_has_a_budget():
     assert after_interruption(Facts(interruptions=INTERRUPTION_BUDGET)).status is Status.PERMANENTLY_FAILED
 
 
+def test_an_interruption_is_made_good_at_once_until_the_third_which_waits_by_chance_and_ever_longer():
+    waits = [[after_interruption(Facts(interruptions=before), chance).delay for chance in (0, 0.5, 1)] for before in range(5)]
+    assert waits == [[0, 0, 0], [0, 0, 0], [0, 0.5, 1], [0, 1, 2], [0, 2, 4]]
+
+
 def test_a_release_counts_nothing():
     released = after_release(Facts(failures=1, interruptions=2))
     assert (released.failures, released.interruptions, released.delay) == (1, 2, 0)

@@ -116,11 +116,20 @@ def after_failure(facts: Facts, *, retryable: bool = True, after: float | None =
     return Next(Status.PENDING, failures, facts.interruptions, delay, restart=True)
 
 
-def after_interruption(facts: Facts) -> Next:
-    """What follows an attempt that was lost with its worker: due at once at its stage, until the budget is used up."""
+def after_interruption(facts: Facts, chance: float = 0.0) -> Next:
+    """What follows an attempt that was lost with its worker: due at its stage, until the budget is used up.
+
+    Due at once, but from the third time on after a wait of up to 1, 2, 4 … seconds, of which `chance` (0 to 1) says how much: a
+    task that kills its worker would else take along, again and again, those that were running beside it.
+    """
     interruptions = facts.interruptions + 1
     status = Status.PERMANENTLY_FAILED if interruptions > INTERRUPTION_BUDGET else Status.PENDING
-    return Next(status, facts.failures, interruptions)
+    wait = chance * 2.0 ** (interruptions - SUSPICIOUS) if interruptions >= SUSPICIOUS else 0.0
+    return Next(status, facts.failures, interruptions, wait)
+
+
+SUSPICIOUS = 3
+"""Interruptions from which on a task may be what kills its workers."""
 
 
 def after_release(facts: Facts) -> Next:

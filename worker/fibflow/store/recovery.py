@@ -6,6 +6,7 @@ them, and it waits for no lock of others: what they hold is left to the next. Wh
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import Any
 
@@ -67,7 +68,7 @@ def _lost(row: Row, by: int, pod: str | None) -> Ending:
         "recovered_by_pod": pod,
         "cause": row["cause"],
     }
-    after = after_interruption(facts_of(row))
+    after = after_interruption(facts_of(row), random.random())
     rescuer = f"worker {by}" if by != OPERATOR else "the operator"
     error = f"its worker {row['worker_id']} was {row['cause']}; {rescuer} took it back"
     if after.status is not Status.PENDING:
