@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from fibflow import App, AsyncContext, Context, NewTask, Retry, child
 from fibflow.context import Spawned
 
@@ -38,10 +40,17 @@ class Measure:
     value: float
 
 
+class Reading(BaseModel):
+    """The same, as pydantic has it."""
+
+    value: float
+
+
 VALUES: dict[str, Callable[[], Any]] = {
     "NaN": lambda: {"a": [float("nan")]},
     "infinity": lambda: float("inf"),
     "NaN in a dataclass": lambda: Measure(float("nan")),
+    "NaN in a model": lambda: Reading(value=float("nan")),
     "a set": lambda: {"a": {1, 2}},
     "2 MiB": lambda: "x" * (2 << 20),
     "half a surrogate pair": lambda: ["\ud800"],

@@ -63,6 +63,7 @@ NO_HANDLERS = {
     "no name": lambda app: app.add(" ", echo),
     "no parentheses": lambda app: app.task(echo),
     "no context": lambda app: app.add("wrong", lambda: None),
+    "a class that is built in": lambda app: app.add("wrong", int),
     "a field without a name": lambda app: app.add("wrong", lambda ctx, *fields: None),
     "a field that only has a place": lambda app: app.add("wrong", eval("lambda ctx, n, /: None")),
     "a field that no payload may have": lambda app: app.add("wrong", lambda ctx, _n: None),
@@ -151,6 +152,14 @@ def test_a_payload_as_a_whole_is_checked_by_its_hint(workplace):
         wrong = workplace.outcome(name, payload)
         assert (wrong.status, wrong.attempt) == (Status.PERMANENTLY_FAILED, 1)
         assert said in wrong.error
+
+
+def test_a_model_is_a_result_and_a_payload(workplace):
+    async def longer(ctx, payload: Movie):
+        return {"longer": [payload.model_copy(update={"minutes": payload.minutes + 1})]}
+
+    workplace.start(serving(longer=longer))
+    assert workplace.outcome("longer", Movie(title="M", minutes=111)).result == {"longer": [{"title": "M", "minutes": 112}]}
 
 
 def test_the_bounds_of_a_hint_hold():

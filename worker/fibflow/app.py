@@ -132,7 +132,10 @@ def _written(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """The context's parameter, then those of the payload. Raises InvalidInput where a payload's fields cannot be passed."""
-    found = list(inspect.signature(function).parameters.values())
+    try:
+        found = list(inspect.signature(function).parameters.values())
+    except ValueError as error:  # such as of a class that is built in
+        raise InvalidInput("function", function, f"does not tell its parameters ({error}); give a function") from None
     if not found or found[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
         raise InvalidInput("function", function, "takes no context; let its first parameter be the context")
     for parameter in found[1:]:

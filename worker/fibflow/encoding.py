@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 from fibflow.errors import LONGEST_DURATION as LONGEST_DURATION
 from fibflow.errors import InvalidInput
@@ -31,7 +32,7 @@ DEEPEST = 254
 def encode(value: Json, field: str) -> str:
     """JSON text of a value, at most 1 MiB. Refuses what is not JSON, NaN and infinity, NUL, lone surrogates."""
     try:
-        text = orjson.dumps(value)
+        text = orjson.dumps(value, default=_of_model)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(field, value, _not_json(error, "use dicts with text keys, lists, text, numbers")) from None
     if len(text) > MAX_JSON:
@@ -45,6 +46,13 @@ def encode(value: Json, field: str) -> str:
     return text.decode()
 
 
+def _of_model(value: object) -> Json:
+    """What a pydantic model is as JSON; orjson asks about what it does not know itself."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+
 def _refuse_nan(value: Json, field: str) -> None:
     """orjson writes NaN and infinity as null; JSON has neither."""
     try:
@@ -55,6 +63,8 @@ def _refuse_nan(value: Json, field: str) -> None:
 
 def _within(value: object) -> object:
     """What orjson sees of a value that the standard library's encoder does not take."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name) for each in fields(value)}
     return value.value if isinstance(value, Enum) else str(value)
