@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from fibflow.errors import DatabaseError, LeadLost
@@ -54,9 +53,10 @@ class Writer:
     async def footing(self) -> Footing:
         """What our writes stand on; a lead that the database does not know is taken anew. Raises DatabaseError."""
         lead, found = self._lead, await self.database.run(footing, self._installation)
-        if found.lead != lead:
-            await self._regain(lead)
-        return replace(found, lead=self._lead)
+        if found.lead == lead:
+            return found
+        await self._regain(lead)
+        return await self.database.run(footing, self._installation)
 
     async def write(self, verb: Callable[..., Any], *args: Any) -> Any:
         """Run a leader's verb. Raises LeadLost, and what the verb raises."""

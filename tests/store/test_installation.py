@@ -60,11 +60,13 @@ def test_a_footing_is_another_after_a_wipe_under_another_lead_and_on_another_ser
     first = database.call(footing, "x/y")
     assert database.call(footing, "x/y") == first
     take(database, "b")
-    assert database.call(footing, "x/y") == replace(first, lead=Lead(2, "b"))
+    second = database.call(footing, "x/y")
+    assert second == replace(first, lead=Lead(2, "b"), written_by=second.written_by)
     with database.engine.begin() as connection:
         connection.execute(sa.delete(installation))
-    assert database.call(footing, "x/y") == replace(first, lead=None)
+    assert database.call(footing, "x/y") == replace(first, lead=None, written_by=None)
     if database.postgresql:
+        assert second.written_by != first.written_by
         since = sa.text("SELECT pg_postmaster_start_time()")
         with database.engine.connect() as connection:
             assert first.server_since == connection.execute(since).scalar()

@@ -70,10 +70,12 @@ def count_refused(session: Session) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Footing:
-    """What a leader's writes stand on: who leads, and since when the server runs. Where either is another, what was committed
-    may be gone: the database was wiped, restored from a backup, or is a standby that had not heard of everything."""
+    """What a leader's writes stand on: who leads, which transaction wrote that down, and since when the server runs. Where any
+    is another, what was committed may be gone: the database was wiped, restored from a backup, or is a standby that had not
+    heard of everything. A lead alone does not tell: it is in the backup, too, or is taken anew under the epoch that it had."""
 
     lead: Lead | None
+    written_by: object
     server_since: object
 
 
@@ -82,8 +84,14 @@ def footing(session: Session, installation: str) -> Footing:
     """The footing there is now. Raises OtherInstallation."""
     row = session.connection.execute(sa.select(row_of)).first()
     _refuse_other(row, installation)
-    since = session.connection.execute(sa.select(sa.func.pg_postmaster_start_time())).scalar() if session.postgresql else None
-    return Footing(None if row is None else Lead(row.epoch, row.holder), since)
+    lead = None if row is None else Lead(row.epoch, row.holder)
+    return Footing(lead, *(session.connection.execute(_ORIGIN).one() if session.postgresql else (None, None)))
+
+
+_ORIGIN = sa.select(
+    sa.select(sa.cast(sa.literal_column("xmin"), sa.Text)).select_from(row_of).scalar_subquery(),
+    sa.func.pg_postmaster_start_time(),
+)
 
 
 @dataclass(frozen=True, slots=True)
