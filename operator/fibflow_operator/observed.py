@@ -31,7 +31,7 @@ TASKS = family(
 OLDEST = family(
     "gauge",
     "fibflow_oldest_pending_seconds",
-    "Since when the oldest task that waits to run has been due; 0 if none is.",
+    "Since when the oldest task that waits to run has been due; 0 if none is, or the type is paused or suspended.",
     ["task_namespace", "type"],
 )
 OVERDUE = family(
@@ -118,7 +118,7 @@ def _of_queues(queues: Mapping[tuple[str, str], Sequence[Queue]], now: int) -> I
 
 def _age(queue: Queue, now: int) -> float:
     oldest = queue.figures.oldest_pending
-    return 0.0 if oldest is None else max(now - oldest, 0) / SECOND
+    return 0.0 if oldest is None or queue.held_back else max(now - oldest, 0) / SECOND
 
 
 def _of_rest(rest: Rest, now: int, busy: Container[str]) -> Iterator[Metric]:

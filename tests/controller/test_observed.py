@@ -13,6 +13,7 @@ from fibflow.store.cron import CronDeclaration, put_cron
 from fibflow.store.database import Database
 from fibflow.store.figures import Queue, Rest, TypeFigures, queues, rest
 from fibflow.store.health import claim_by_index, database_health
+from fibflow.store.tables import task_type
 from fibflow_operator.observed import Observed, PoolSize
 from fix_database import move_clock
 from scraping import families, samples, value
@@ -51,6 +52,17 @@ def test_queues_cron_tasks_and_workers_are_told_as_the_database_has_them(observe
     assert 60 <= value(text, "fibflow_cron_overdue_seconds", cron="nightly") < 180
     assert value(text, "fibflow_workers", task_namespace="default") == 1
     assert value(text, "fibflow_workers_slots") == 7
+
+
+@pytest.mark.parametrize("by", ["paused", "suspended"])
+def test_what_a_person_holds_back_waits_for_nobody(database, observed, by):
+    """It is counted; but nobody is to be woken because it is not claimed."""
+    with database.engine.begin() as connection:
+        connection.execute(sa.update(task_type).where(task_type.c.name == "work").values({by: True}))
+    observed.see(database.call(queues), database.call(rest))
+    text = _scrape(observed)
+    assert value(text, "fibflow_tasks", type="work", status="pending") == 4
+    assert value(text, "fibflow_oldest_pending_seconds", type="work") == 0
 
 
 def test_ages_go_on_between_two_looks(observed):

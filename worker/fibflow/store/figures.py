@@ -30,12 +30,13 @@ class TypeFigures:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A task type and its figures. `resource` is the TaskType that it has, if any."""
+    """A task type and its figures. `resource` is the TaskType that it has, if any; `held_back`: by a person or a manifest."""
 
     namespace: str
     type: str
     resource: str | None
     figures: TypeFigures
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,13 @@ def counts(session: Session) -> Counts:
 def queues(session: Session, known: Counts | None = None) -> list[Queue]:
     """The figures of all types; `known`: counts as of lately."""
     counted = counts(session) if known is None else known
-    columns = (task_type.c[name] for name in ("namespace", "name", "resource", "paused"))
-    return [
-        Queue(row.namespace, row.name, row.resource, counted.figures(Name(row.namespace, row.name), row.paused))
-        for row in session.connection.execute(sa.select(*columns))
-    ]
+    columns = (task_type.c[name] for name in ("namespace", "name", "resource", "paused", "suspended"))
+    return [_queue(row, counted) for row in session.connection.execute(sa.select(*columns))]
+
+
+def _queue(row: Any, counted: Counts) -> Queue:
+    figures = counted.figures(Name(row.namespace, row.name), row.paused)
+    return Queue(row.namespace, row.name, row.resource, figures, row.paused or row.suspended)
 
 
 def of_resources(found: Sequence[Queue]) -> dict[Name, TypeFigures]:
