@@ -51,8 +51,8 @@ def cron_task_row(resource: Resource, type_name: str | None) -> CronRow | Refusa
     return Refusal(Reason.TASK_TYPE_NOT_FOUND, _no_type(str(resource.reference)))
 
 
-def _conflict(name: str, older: str) -> str:
-    return f"spec.name: {shown(name)} is the name of the older TaskType {shown(older)}; delete one of them, or rename this one"
+def _conflict(name: str, first: str) -> str:
+    return f"spec.name: {shown(name)} is that of the TaskType {shown(first)}, which came first; delete one, or rename this one"
 
 
 def _no_pool(name: str) -> str:

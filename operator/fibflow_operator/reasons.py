@@ -89,7 +89,7 @@ REASONS = (
         Type.READY,
         False,
         Reason.NAME_CONFLICT,
-        "An older TaskType of the namespace has the name that code uses.",
+        "An older TaskType, or one of the same second whose own name comes first, has the name that code uses.",
         "Delete one of them; the other takes over.",
     ),
     Meaning(

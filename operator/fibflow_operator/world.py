@@ -147,7 +147,7 @@ class World:
         return bool({(key.kind, None), (key.kind, key.namespace)} & self._complete)
 
     def claimants(self, namespace: str, type_name: str) -> list[Key]:
-        """The TaskTypes that claim a name, the oldest first."""
+        """The TaskTypes that claim a name, the oldest first; of the same second, by their own names."""
         claiming = (self._resources[key] for key in self._claiming.get(Name(namespace, type_name), NONE))
         return [each.key for each in sorted(claiming, key=lambda each: (each.created, each.key))]
 

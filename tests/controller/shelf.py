@@ -24,13 +24,15 @@ class Shelf(Ground):
         self._stored: dict[Key, dict[str, Any]] = {}
         self._version = 0
 
-    def put(self, kind: Kind, name: str, spec: Mapping[str, Any]) -> None:
-        """Create or change."""
+    def put(self, kind: Kind, name: str, spec: Mapping[str, Any], created: str | None = None) -> None:
+        """Create or change; `created`: when, if not after all others."""
         key = Key(kind, self.namespace, name)
         before = self._stored.get(key)
         version = self._next()
         metadata: dict[str, Any] = (
-            before["metadata"] if before else {"uid": f"u{version}", "creationTimestamp": f"{version:09}", "generation": 0}
+            before["metadata"]
+            if before
+            else {"uid": f"u{version}", "creationTimestamp": created or f"{version:09}", "generation": 0}
         )
         metadata = metadata | {"name": name, "namespace": self.namespace, "generation": metadata["generation"] + 1}
         self._store(key, {"metadata": metadata, "spec": dict(spec), "status": before["status"] if before else {}}, version)

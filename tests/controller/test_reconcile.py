@@ -283,6 +283,32 @@ def test_a_type_that_is_deleted_goes_by_its_own_policy_though_its_heir_is_refuse
     played(url, play)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_of_two_types_of_one_name_that_were_made_in_the_same_second_the_first_by_name_has_it(url, together):
+    """Nothing tells their age, and a new leader is to decide as the last one did."""
+
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "b", {"name": "index", "deletionPolicy": "Cancel"}, created="now")
+        if not together:
+            await one.compare()
+            assert condition(one, Kind.TASK_TYPE, "b") == ("True", "InForce")
+        one.shelf.put(Kind.TASK_TYPE, "a", {"name": "index"}, created="now")
+        await one.leading.list()
+        await one.settle()
+        await one.begin()
+        await one.leading.list()
+        await one.settle()
+        assert [key.name for key in await one.rows()] == ["a"] and not await drains(one, "index")
+        assert condition(one, Kind.TASK_TYPE, "a") == ("True", "InForce")
+        assert condition(one, Kind.TASK_TYPE, "b") == ("False", "NameConflict")
+        assert condition(one, Kind.TASK_TYPE, "b", "Synced") == ("False", "NothingStored")
+        with Writes(one.database) as writes:
+            await one.compare()
+            assert writes.found == []
+
+    played(url, play)
+
+
 def test_a_row_passes_to_its_heir_that_was_refused_and_says_something_else_now(url, monkeypatch):
     def sync(session, lead, rows, stores=synced.sync_types):
         stores(session, lead, rows)
