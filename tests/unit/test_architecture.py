@@ -41,6 +41,13 @@ def test_the_page_of_the_architecture_names_what_is_there(folder, name):
     assert (ROOT / folder / name).exists()
 
 
+def test_the_page_of_the_architecture_names_every_module():
+    named = {ROOT / folder / name for folder, name in NAMED}
+    folders = {ROOT / folder for folder, _ in NAMED}
+    there = {path for folder in folders for path in folder.rglob("*.py") if not path.name.startswith("__")}
+    assert [str(path.relative_to(ROOT)) for path in sorted(there) if not named & {path, *path.parents}] == []
+
+
 LEFT_OUT = {"alembic", "jsonschema", "kopf", "kubernetes", "mako", "yaml"}
 
 
