@@ -91,7 +91,7 @@ class WorkerController:
         changed = places.see_all(namespace, version, seen)
         self._touched(map(of_deployment, changed))
         if first and cache.knows(namespace or ""):  # who waited for the lists goes on
-            self._touched(self.scene.world.staffed())
+            self._touched(self.scene.world.with_workers())
 
     def see_pod(self, type_: str, raw: Mapping[str, Any]) -> None:
         """An event came."""
@@ -105,7 +105,7 @@ class WorkerController:
         listed = {each.uid for each in seen}
         if namespace not in self.scene.cache.listed:
             self.scene.cache.listed.add(namespace)
-            self.changed(self.scene.world.staffed())
+            self.changed(self.scene.world.with_workers())
         self._queue_pods([each for each in seen if self.scene.cache.see_pod(each)])
         self._queue_pods(self.scene.cache.missing(namespace, version, listed), lost=True)
         before = next((held for read, held in reversed(self.holders) if read < begun), set())
@@ -130,10 +130,10 @@ class WorkerController:
 
     def synced(self, keys: Iterable[Key]) -> None:
         """Their rows are as they should be: what they say of workers is next, be it that they have none any more."""
-        staffed = (key for key in keys if key.kind is not Kind.CRON_TASK)
-        self.workers.add(key for key in staffed if self._is_staffed(key) or deployment_of(key) in self.scene.cache.deployments)
+        able = (key for key in keys if key.kind is not Kind.CRON_TASK)
+        self.workers.add(key for key in able if self._has_workers(key) or deployment_of(key) in self.scene.cache.deployments)
 
-    def _is_staffed(self, key: Key) -> bool:
+    def _has_workers(self, key: Key) -> bool:
         resource = self.scene.world.get(key)
         return resource is not None and resource.workers is not None
 

@@ -120,7 +120,7 @@ class World:
         self._complete: set[tuple[Kind, str | None]] = set()
         self._named: defaultdict[tuple[Kind, str, str], set[Key]] = defaultdict(set)
         self._claiming: defaultdict[Name, set[Key]] = defaultdict(set)
-        self._staffed: set[Key] = set()
+        self._with_workers: set[Key] = set()
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,9 +132,9 @@ class World:
         """All of a kind."""
         return (key for key in self._resources if key.kind is kind)
 
-    def staffed(self) -> list[Key]:
+    def with_workers(self) -> list[Key]:
         """Those that say something of workers."""
-        return list(self._staffed)
+        return list(self._with_workers)
 
     def is_gone(self, key: Key) -> bool:
         """Whether it is known that there is no such resource, which is more than never to have seen it."""
@@ -213,10 +213,10 @@ class World:
         for index, name in self._entries(resource):
             index[name].add(resource.key)
         if resource.workers is not None:
-            self._staffed.add(resource.key)
+            self._with_workers.add(resource.key)
 
     def _drop(self, key: Key) -> None:
-        self._staffed.discard(key)
+        self._with_workers.discard(key)
         if (known := self._resources.pop(key, None)) is not None:
             for index, name in self._entries(known):
                 index[name].discard(key)

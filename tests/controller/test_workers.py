@@ -76,7 +76,7 @@ class Stage:
         self.controller.see_budgets("shop", 1, budgets)
         self.controller.see_pods("shop", 1, [], 0.0)
 
-    async def tend(self) -> list[str]:
+    async def reconcile(self) -> list[str]:
         """Work off what waits; what was done."""
         self.ground.done.clear()
         for key in self.controller.workers.take(10):
@@ -88,9 +88,9 @@ def test_nothing_is_made_before_it_is_known_what_there_is():
     async def course():
         stage = Stage()
         stage.controller.see_deployments("shop", 1, [])
-        assert await stage.tend() == []
+        assert await stage.reconcile() == []
         stage.controller.see_budgets("shop", 1, [])
-        assert await stage.tend() == ["create", "create budget", "apply"]
+        assert await stage.reconcile() == ["create", "create budget", "apply"]
 
     asyncio.run(course())
 
@@ -127,7 +127,7 @@ def test_what_has_our_name_and_is_not_ours_is_told_with_whose_it_is_and_what_to_
         raw["metadata"] |= {"labels": labels, "ownerReferences": [{**owner, "controller": True}] if owner else []}
         before = copy.deepcopy(raw)
         stage.know(**{place: [raw] if labels else []})
-        await stage.tend()
+        await stage.reconcile()
         refused = stage.scene.refused[KEY]
         assert (refused.reason, refused.message.startswith(f"the {kind} pool-pool {says}")) == ("NameTaken", True), refused
         assert getattr(stage.ground, place)[PLACE] == before
@@ -142,13 +142,13 @@ def test_what_has_our_name_and_is_not_ours_is_asked_for_again_after_a_comparison
     async def course():
         stage = Stage(place)
         stage.know()
-        assert await stage.tend() == done
+        assert await stage.reconcile() == done
         assert stage.controller.workers.retrying == 0
         stage.controller.try_again()
-        assert (await stage.tend())[-1] == done[-1]
+        assert (await stage.reconcile())[-1] == done[-1]
         del getattr(stage.ground, place)[PLACE]
         stage.controller.try_again()
-        assert (await stage.tend())[-1] == "apply" and stage.scene.refused == {}
+        assert (await stage.reconcile())[-1] == "apply" and stage.scene.refused == {}
 
     asyncio.run(course())
 
@@ -158,14 +158,14 @@ def test_what_is_ours_and_lost_its_label_gets_it_back(place):
     async def course():
         stage = Stage()
         stage.know()
-        await stage.tend()
+        await stage.reconcile()
         raw = getattr(stage.ground, place)[PLACE]
         was, uid = raw["metadata"].pop("labels"), raw["metadata"]["uid"]
         raw["metadata"]["resourceVersion"] = "9"
         see = {"deployments": stage.controller.see_deployment, "budgets": stage.controller.see_budget}[place]
         see("DELETED", raw)  # to who follows a label, what it is taken off is gone
         assert (
-            await stage.tend()
+            await stage.reconcile()
             == {
                 "deployments": ["create", "find", "apply"],
                 "budgets": ["create budget", "find budget", "apply budget"],
@@ -195,12 +195,12 @@ def test_what_is_refused_stays_told_until_a_retry_has_succeeded(answer, monkeypa
         monkeypatch.setattr(stage.ground, "apply", refusing)
         stage.know()
         stage.change({"image": "i:1", **BACKLOG})
-        await stage.tend()
+        await stage.reconcile()
         assert stage.ready() == (False, "DeploymentRefused")
         answers.append(answer)
         for _ in range(2):
             stage.controller.try_again()
-            await stage.tend()
+            await stage.reconcile()
         assert told[1:] == [(False, "DeploymentRefused")] * 2
         assert stage.ready() == (True, "InForce")
 
@@ -213,7 +213,7 @@ def test_a_pool_is_not_ready_while_its_deployment_says_what_an_older_spec_said(s
         stage = Stage()
         stage.know()
         stage.change({"image": "i:1", "replicas": 0, **scaling})
-        await stage.tend()
+        await stage.reconcile()
         assert stage.ready() == (True, "InForce")
 
         async def away(place, body):
@@ -222,10 +222,10 @@ def test_a_pool_is_not_ready_while_its_deployment_says_what_an_older_spec_said(s
         with monkeypatch.context() as patched:
             patched.setattr(stage.ground, "apply", away)
             stage.change({"image": "i:2", "replicas": 0, **scaling})
-            await stage.tend()
+            await stage.reconcile()
         assert stage.ready() == (False, "WorkersStarting")
         stage.controller.workers.add([KEY])
-        await stage.tend()
+        await stage.reconcile()
         assert stage.ready() == (True, "InForce")
 
     asyncio.run(course())
@@ -263,9 +263,9 @@ def test_a_budget_that_is_deleted_is_made_again_when_that_is_told():
     async def course():
         stage = Stage()
         stage.know()
-        await stage.tend()
+        await stage.reconcile()
         stage.controller.see_budget("DELETED", stage.ground.budgets.pop(PLACE))
-        assert await stage.tend() == ["create budget"]
+        assert await stage.reconcile() == ["create budget"]
 
     asyncio.run(course())
 
@@ -274,7 +274,7 @@ def test_that_a_budget_counts_otherwise_is_nothing_to_do():
     async def course():
         stage = Stage()
         stage.know()
-        await stage.tend()
+        await stage.reconcile()
         raw = stage.ground.budgets[PLACE]
         stage.controller.see_budget("MODIFIED", {**raw, "metadata": {**raw["metadata"], "resourceVersion": "9"}})
         assert stage.controller.workers.take(10) == []
@@ -287,13 +287,13 @@ def test_a_deployment_that_is_gone_or_another_by_now_is_not_applied(now):
     async def course():
         stage = Stage()
         stage.know()
-        await stage.tend()
+        await stage.reconcile()
         raw = stage.ground.deployments.pop(PLACE)
         if now is not None:
             stage.ground.deployments[PLACE] = {**raw, "metadata": {**raw["metadata"], "uid": now}}
         before = dict(stage.ground.deployments)
         stage.change({"image": "i:2"})
-        assert await stage.tend() == ["apply"]
+        assert await stage.reconcile() == ["apply"]
         assert stage.ground.deployments == before
 
     asyncio.run(course())
@@ -312,7 +312,7 @@ def test_a_budget_that_changes_its_owner_is_looked_at():
     async def course():
         stage = Stage()
         stage.know()
-        await stage.tend()
+        await stage.reconcile()
         raw, owners = stage.ground.budgets[PLACE], [{"uid": "another", "controller": True}]
         metadata = {**raw["metadata"], "resourceVersion": "9", "ownerReferences": owners}
         stage.controller.see_budget("MODIFIED", {**raw, "metadata": metadata})
@@ -326,17 +326,17 @@ def test_a_spec_whose_row_is_not_settled_changes_no_deployment(standing):
     async def course():
         stage = Stage()
         stage.know()
-        await stage.tend()
+        await stage.reconcile()
         stage.change({"image": "i:2"})
         settled = stage.scene.standings[KEY]
         stage.scene.standings |= {KEY: replace(settled, failure="away") if standing == "failed" else Standing()}
         if standing is None:
             del stage.scene.standings[KEY]
         stage.controller.workers.add([KEY])
-        assert await stage.tend() == []
+        assert await stage.reconcile() == []
         stage.scene.standings[KEY] = settled
         stage.controller.synced([KEY])
-        assert await stage.tend() == ["apply"]
+        assert await stage.reconcile() == ["apply"]
 
     asyncio.run(course())
 

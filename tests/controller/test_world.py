@@ -87,5 +87,5 @@ def test_nothing_is_kept_of_names_that_came_and_went_but_that_they_are_gone():
     for number in range(3):
         world.see(resource(f"a{number}", 2, worker={"app": "a:b"}, workerPoolRef={"name": f"p{number}"}))
         world.see_deletion(resource(f"a{number}", 3))
-    assert (world._named, world._claiming, world.staffed()) == ({}, {}, [])
+    assert (world._named, world._claiming, world.with_workers()) == ({}, {}, [])
     assert world.is_gone(key("a0"))

@@ -7,8 +7,8 @@ Of a type of which one pod runs only so many at once, that is what one pod has f
 
 Up at once, to what is wanted now. Down only to the most that was wanted within the stabilisation window, though never to more
 than the most that there may be, and never while pods of an older template are replaced: what is idle there may be about to go
-anyway. Where a signal is missing nothing
-changes: neither an empty answer nor an old one says that there is no work. Who goes first is not decided here.
+anyway. Where a signal is missing nothing changes: neither an empty answer nor an old one says that there is no work. Who goes
+first is not decided here.
 """
 
 from __future__ import annotations
