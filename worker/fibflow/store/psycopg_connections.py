@@ -17,7 +17,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_attempts
-from psycopg.errors import _WaitTimeout
+from psycopg.errors import _WaitTimeout  # `wait` tells of it by this name
 
 RV = TypeVar("RV")
 WAKES = 0.1
@@ -34,7 +34,7 @@ class Connection(psycopg.Connection[Any]):
             return super().wait(gen, interval, self.longest if timeout is None else timeout)
         except _WaitTimeout:
             if timeout is None:
-                self.pgconn.finish()
+                self.pgconn.finish()  # an answer is owed yet, and nobody waits for it any more
             raise
 
 
@@ -48,7 +48,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             return await super().wait(gen, interval, self.longest if timeout is None else timeout)
         except _WaitTimeout:
             if timeout is None:
-                self.pgconn.finish()
+                self.pgconn.finish()  # an answer is owed yet, and nobody waits for it any more
             raise
 
 
