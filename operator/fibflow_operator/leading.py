@@ -130,7 +130,7 @@ class Leading:
             group.create_task(self.controller.recover_pods())
             group.create_task(self.controller.reconcile_workers())
             group.create_task(self.autoscaler.run())
-            group.create_task(Listener(self.writer.database.url, CHANNEL, self.autoscaler.heard).run())
+            group.create_task(Listener(self.writer.database, CHANNEL, self.autoscaler.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
             group.create_task(_repeated(self.look, self.periods.look))
             group.create_task(_repeated(self.examine, self.periods.health))

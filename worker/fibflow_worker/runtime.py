@@ -122,7 +122,7 @@ class Worker:
         if self._own.postgresql:
             from fibflow.store.listen import Listener  # the driver need not be there where SQLite is used
 
-            loops.append(Listener(self._own.url, CHANNEL, self._heard).run())
+            loops.append(Listener(self._own, CHANNEL, self._heard).run())
         else:
             loops.append(overhear(self._own.wakes, self._heard))
         self._loops = [asyncio.create_task(loop) for loop in loops]

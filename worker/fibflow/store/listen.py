@@ -18,10 +18,12 @@ from contextlib import aclosing
 from typing import Any
 
 import psycopg
-import sqlalchemy as sa
-from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from fibflow.store.database import Database
+from fibflow.store.engines import KEEPALIVES
+from fibflow.store.psycopg_connections import connected
 
 LOST = (psycopg.Error, OSError)
 SILENCE = 30.0
@@ -32,9 +34,7 @@ CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "application_name": "fibflow listener",
     "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
+    **KEEPALIVES,
     "tcp_user_timeout": 10000,
 }
 
@@ -42,9 +42,9 @@ CONNECTION: dict[str, Any] = {
 class Listener:
     """Calls `heard` with the payload of every notification on `channel`, and with "" after every connect."""
 
-    def __init__(self, url: str | sa.URL, channel: str, heard: Callable[[str], None]) -> None:
-        parsed = sa.make_url(url).set(drivername="postgresql+psycopg")
-        self._conninfo = make_conninfo(**parsed.get_dialect()().create_connect_args(parsed)[1])
+    def __init__(self, database: Database, channel: str, heard: Callable[[str], None]) -> None:
+        self._database = database
+        self._arguments = {**database.url.get_dialect()().create_connect_args(database.url)[1], **CONNECTION}
         self._listen = SQL("LISTEN {}").format(Identifier(channel))
         self._heard = heard
 
@@ -65,7 +65,7 @@ class Listener:
         return await waits(self._connect)
 
     async def _connect(self) -> psycopg.AsyncConnection:
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, **CONNECTION)
+        connection = await connected(self._database.in_a_thread, PATIENCE, **self._arguments)
         try:
             await connection.execute(self._listen)
         except BaseException:
@@ -80,5 +80,4 @@ class Listener:
             async with aclosing(connection.notifies(timeout=SILENCE)) as notifications:
                 async for notification in notifications:
                     self._heard(notification.payload)
-            async with asyncio.timeout(PATIENCE):
-                await connection.execute("SELECT 1")
+            await connection.execute("SELECT 1")
