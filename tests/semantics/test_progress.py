@@ -1,6 +1,5 @@
 """What a handler tells while it runs: progress, which the task shows, and checkpoints; both are events."""
 
-import itertools
 from typing import Any
 
 import pytest
@@ -91,12 +90,15 @@ def test_a_report_waits_for_a_database_that_is_away(workplace, monkeypatch, plac
 
 @pytest.mark.parametrize("place", ["loop", "thread"])
 def test_a_report_waits_no_longer_than_its_attempt_runs(workplace, monkeypatch, place):
-    away = itertools.repeat(DatabaseUnavailable("is gone"))
+    away = [DatabaseUnavailable("is gone")]
     monkeypatch.setattr(record, "note_running", failing(record.note_running, away))
-    task = reported(workplace, place, timeout=0.5, max_attempts=1)
-    assert (task.status, task.last_outcome) == (Status.PERMANENTLY_FAILED, Outcome.TIMEOUT)
-    (worker,) = workplace.running
-    until(lambda: not worker._slots.lingering)
+    try:
+        task = reported(workplace, place, timeout=0.5, max_attempts=1)
+        assert (task.status, task.last_outcome) == (Status.PERMANENTLY_FAILED, Outcome.TIMEOUT)
+        (worker,) = workplace.running
+        until(lambda: not worker._slots.lingering)
+    finally:
+        away.clear()  # a report that waits for ever would keep its thread, and the tests, from ending
 
 
 def failing(verb, errors):
