@@ -1,4 +1,4 @@
-"""Connections that stay at hand between single statements: which are lent again, and which go back to the pool."""
+"""Connections that are kept between single statements: which are lent again, and which go back to the pool."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
