@@ -119,6 +119,16 @@ class Plane:
                 "subjects": [account],
             }
             self.cluster.apply(json.dumps(binding), self.namespace)
+        until(self._granted, 30, "the API server has heard of the rights")
+
+    def _granted(self) -> bool:
+        """Whether both bindings are in force: a busy API server takes a moment to hear of what it has stored."""
+        rights = (("list", "tasktypes"), ("get", "leases"))
+        asked = ("--namespace", self.namespace, "--as", self.user)
+        try:
+            return all("yes" in self.cluster.kubectl("auth", "can-i", *right, *asked) for right in rights)
+        except RuntimeError:  # kubectl says no by its exit code
+            return False
 
     def start(self, *options: str, url: str | None = None, installation: str = "test/fibflow") -> Process:
         """Start an operator; it is ended with the test."""
