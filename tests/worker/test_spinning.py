@@ -7,7 +7,8 @@ from fibflow.store import leases
 from fix_semantics import until
 from spinning_app import spin, spin_in_the_loop
 
-LEASE = {"heartbeat_interval": 0.2, "lease": 1.0}
+LEASE = {"heartbeat_interval": 0.2, "lease": 2.0}
+"""A worker's transactions may stand still for a third of its lease, which a busy machine may take from it."""
 
 
 @pytest.fixture(params=["loop", "thread", "process"])
@@ -37,7 +38,7 @@ def test_the_lease_is_renewed_while_a_handler_spins_for_longer_than_it(workplace
     worker, task_id, stop = spinning(timeout=600)
     rival = workplace.database.call(leases.register, pod_id=None, host="rival", pid=1, slots=1, lease=600)
     begun = workplace.worker(worker.worker_id).renewed_at
-    until(lambda: (workplace.worker(worker.worker_id).renewed_at - begun).total_seconds() > 2 * LEASE["lease"])
+    until(lambda: (workplace.worker(worker.worker_id).renewed_at - begun).total_seconds() > 1.5 * LEASE["lease"])
     assert workplace.database.call(leases.reap, rival) == []
     assert workplace.client.get(task_id).status is Status.RUNNING
     stop.touch()
