@@ -275,7 +275,8 @@ def test_a_column_that_must_have_a_value_is_not_emptied(connection, column):
 
 def test_every_check_and_every_key_has_its_case():
     constraints = [each for table in tables.metadata.sorted_tables for each in table.constraints]
-    assert {str(each.name) for each in constraints if isinstance(each, sa.CheckConstraint)} == set(CHECKS)
+    checks = {str(each.name) for each in constraints if isinstance(each, sa.CheckConstraint)}
+    assert checks - {"task_is_possible"} == set(CHECKS), "that one is a task's others in one function"
     assert {name for table in tables.metadata.sorted_tables for name in unique_columns(table)} == set(SECOND)
     assert set(POSSIBLE) == set(tables.metadata.sorted_tables)
 

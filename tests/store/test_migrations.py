@@ -33,6 +33,10 @@ COLUMNS = """
 SELECT table_name, column_name, ordinal_position, data_type, domain_name, is_nullable, column_default, is_identity
 FROM information_schema.columns WHERE table_schema = 'fibflow' ORDER BY 1, 2
 """
+FUNCTIONS = """
+SELECT p.oid::regprocedure::text, pg_get_functiondef(p.oid)
+FROM pg_proc p WHERE p.pronamespace = 'fibflow'::regnamespace AND p.proname <> 'fibflow_now' ORDER BY 1
+"""
 SETTINGS = "SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'fibflow'::regnamespace ORDER BY 1"
 BOOKKEEPING = "alembic_version"
 
@@ -51,7 +55,7 @@ def _catalog(database):
     """All that a database says of fibflow's tables, in an order that does not depend on how they were made."""
     with database.engine.connect() as connection:
         if database.postgresql:
-            queries = (CONSTRAINTS, INDEXES, COLUMNS, SETTINGS)
+            queries = (CONSTRAINTS, INDEXES, COLUMNS, FUNCTIONS, SETTINGS)
             rows = [tuple(row) for query in queries for row in connection.exec_driver_sql(query)]
         else:
             rows = list(connection.exec_driver_sql("SELECT name, sql FROM sqlite_master ORDER BY name"))

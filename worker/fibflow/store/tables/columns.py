@@ -2,8 +2,8 @@
 
 What one value may be is said by a `Bounded` kind, how the columns of a row go together by CHECKs. On PostgreSQL a bounded
 kind is a domain: it is read once a connection and checked where a value is made, while all CHECKs of a table are read anew
-by every statement that writes it, and checked for every row (docs/decisions/0005-turns.md). SQLite has no domains; there
-it is a CHECK, too.
+by every statement that writes it, and checked for every row (docs/decisions/0005-turns.md; checks.py for those of `task`).
+SQLite has no domains; there it is a CHECK, too.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from fibflow.store.tables.checks import in_one_function
 from fibflow.store.tables.columns import (
     Bounded,
     Count,
@@ -110,8 +111,7 @@ task = sa.Table(
         "autovacuum_analyze_scale_factor": "0.05",
     },
 )
-
-
+in_one_function(task)
 partial_index("task_claim", task.c.type_id, task.c.order_key, task.c.id, where="state = 'ready'")
 partial_index("task_promote", task.c.run_at, where="state = 'scheduled'")
 partial_index("task_owner", task.c.worker_id, where="state = 'running'")
