@@ -73,7 +73,8 @@ class Autoscaler:
         try:
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self.work.wait(), SCALE_EVERY)
+                    async with asyncio.timeout(SCALE_EVERY):
+                        await self.work.wait()
                 self.work.clear()
                 looked = await self._round(self._fleets())
                 OBSERVED.pools = self.sizes()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from fibflow_operator.kube.resources import Listed
 from fibflow_operator.names import of_pool
 from fibflow_operator.observed import OBSERVED
 from fibflow_operator.reconcile.subject import Scene
-from fibflow_operator.world import Key, Kind
+from fibflow_operator.world import Key, Kind, Resource
 
 log = logger(__name__)
 SHARE, SELDOM = 50, 60.0
@@ -39,17 +39,32 @@ DOUBTED = 3
 class Lists(Protocol):
     """Where resources are listed."""
 
-    async def list_all(self, kind: Kind, namespace: str | None) -> Listed: ...
+    async def list_all(self, kind: Kind, namespace: str | None, some: Callable[[Sequence[Resource]], None]) -> Listed: ...
 
 
-async def listed(scene: Scene, lists: Lists, kind: Kind, namespace: str | None) -> set[Key] | None:
-    """List all of a kind, of one namespace or of all; the keys to look at, None if the list is not complete."""
+async def listed(
+    scene: Scene, lists: Lists, kind: Kind, namespace: str | None, look_at: Callable[[set[Key]], None]
+) -> set[Key] | None:
+    """List all of a kind, of one namespace or of all; the keys that it touched, None if the list is not complete.
+
+    The keys are to be looked at as soon as they are known: while a long list goes on, the rows of its first page are stored.
+    """
+    touched: set[Key] = set()
+
+    def see(keys: set[Key]) -> None:
+        touched.update(keys)
+        look_at(keys)
+
+    def some(resources: Sequence[Resource]) -> None:
+        see(set().union(*map(scene.world.see, resources)))
+
     try:
-        found = await lists.list_all(kind, namespace)
+        found = await lists.list_all(kind, namespace, some)
     except ApiFailure as failure:
         log.warning("list_failed", kind=str(kind), namespace=namespace, error=str(failure))
         return None
-    return scene.world.see_all(kind, namespace, found.version, found.resources)
+    see(scene.world.see_all(kind, namespace, found.version, found.resources))
+    return touched
 
 
 @dataclass(slots=True)

@@ -39,10 +39,14 @@ from fibflow_operator.world import Key, Kind, Resource, World
 from fibflow_operator.writing import Writer
 
 log = logger(__name__)
-ROWS_AT_ONCE = 500
+ROWS_AT_ONCE = 100
 ROW_WORKERS = 2
 REPORT_WORKERS = 3
 REPORTS_AT_ONCE = 32
+LIST_FIRST = 30.0
+"""Seconds for which the watch waits for the first list and its rows, at most."""
+ROWS_FIRST = 5.0
+"""Seconds for which a status waits for rows, at most."""
 CANCELLED_AT_ONCE = 100
 
 TOOK = histogram(
@@ -83,13 +87,15 @@ class Leading:
     reports: Queue[Key] = field(default_factory=Queue)
     glance: Glance = field(default_factory=Glance)
     follow: Callable[[Leading], None] = lambda leading: None
-    """Begins to tell it of resources, Deployments and pods."""
-    renew: Callable[[], None] = lambda: None
-    """Begins anew to tell of resources."""
+    """Begins to tell it of Deployments and pods."""
+    watch: Callable[[Leading], None] = lambda leading: None
+    """Begins to tell it of resources, or begins anew."""
     rounds: Rounds = field(default_factory=Rounds)
     hearing: Hearing = field(default_factory=Hearing)
     looked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once a look at the database was tried: a status written before would say that nothing is paused or waits."""
+    listed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once whole lists were tried."""
     scene: Scene = field(init=False)
     controller: WorkerController = field(init=False)
     autoscaler: Autoscaler = field(init=False)
@@ -132,13 +138,14 @@ class Leading:
             group.create_task(self.autoscaler.run())
             group.create_task(Listener(self.writer.database, CHANNEL, self.autoscaler.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
+            group.create_task(self._watch())
             group.create_task(_repeated(self.look, self.periods.look))
             group.create_task(_repeated(self.examine, self.periods.health))
             for number in range(ROW_WORKERS):
                 group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.syncing.sync))
             await self.looked.wait()
             for number in range(REPORT_WORKERS):
-                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self.syncing.tell))
+                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self._tell))
 
     async def _take(self) -> None:
         while True:
@@ -169,13 +176,23 @@ class Leading:
         found: list[set[Key] | None] = []
         for kind, namespace in product(Kind, self.namespaces):
             with self.rounds.at("list"):
-                found.append(await listed(self.scene, self.cluster, kind, namespace))
+                found.append(await listed(self.scene, self.cluster, kind, namespace, self.rows.add))
         API_UP.set(None not in found)
-        keys = set[Key]().union(*filter(None, found))
-        self.rows.add(keys)
+        self.listed.set()
         self.controller.try_again()
-        if self.hearing.is_dead(bool(keys)):
-            self.renew()
+        if self.hearing.is_dead(any(found)):
+            self.watch(self)
+
+    async def _watch(self) -> None:
+        """A watch begins with an event for each resource, which takes as long as to store the ten thousand of the first list.
+
+        What changed since that list is among those events.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LIST_FIRST):
+                await self.listed.wait()
+                await self.rows.drained.wait()
+        self.watch(self)
 
     async def look(self) -> None:
         """Compare with the database; go on cancelling what is to be cancelled."""
@@ -222,6 +239,13 @@ class Leading:
             keys = await queue.taking(limit)
             with TOOK.labels(stage).time(), self.rounds.at(f"{stage} {number}"):
                 await work(keys)
+
+    async def _tell(self, keys: Collection[Key]) -> None:
+        """Rows go first: ten thousand of them are in force sooner if nothing is told meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROWS_FIRST):
+                await self.rows.drained.wait()
+        await self.syncing.tell(keys)
 
 
 async def _repeated(work: Callable[[], Awaitable[None]], period: float) -> None:

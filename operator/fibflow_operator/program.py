@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,8 +55,13 @@ class ThroughApi:
     telling: Api
     identity: str
 
-    async def list_all(self, kind: Kind, namespace: str | None) -> resources.Listed:
-        return await self.telling.run(resources.list_all, self.telling, kind, namespace)
+    async def list_all(self, kind: Kind, namespace: str | None, some: Callable[[Sequence[Resource]], None]) -> resources.Listed:
+        loop = asyncio.get_running_loop()
+
+        def soon(found: Sequence[Resource]) -> None:
+            loop.call_soon_threadsafe(some, found)
+
+        return await self.telling.run(resources.list_all, self.telling, kind, namespace, soon)
 
     async def write_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource | None:
         return await self.telling.run(resources.write_status, self.telling, resource, status)
@@ -143,7 +148,7 @@ class Operator:
         writer = Writer(self._database, settings.installation, settings.identity, transitions, confirm=self._election.confirm)
         places = settings.namespaces or (None,)
         sources = self._sources = Sources(self._api, settings.namespaces)
-        leading = Leading(writer, self._through, places, settings.periods, follow=sources.start, renew=sources.renew)
+        leading = Leading(writer, self._through, places, settings.periods, follow=sources.start, watch=sources.watch)
         self._leading = leading
         LEADER.set(1)
         try:

@@ -12,6 +12,7 @@ import heapq
 import random
 import time
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -33,6 +34,9 @@ class Queue(Generic[K]):
         self._dirty: set[K] = set()
         self._failures: dict[K, int] = {}
         self._more = asyncio.Event()
+        self.drained = asyncio.Event()
+        """Set while no key is ready."""
+        self.drained.set()
         self._taken_at = clock()
 
     def add(self, keys: Iterable[K]) -> None:
@@ -45,6 +49,7 @@ class Queue(Generic[K]):
                 self._ready.setdefault(key, self._clock())
         if self._ready:
             self._more.set()
+            self.drained.clear()
 
     def take(self, limit: int) -> list[K]:
         """The keys to work on now, the oldest first, at most `limit`; each is to be `done` or `failed`."""
@@ -56,15 +61,15 @@ class Queue(Generic[K]):
         self._taken_at = self._clock() if taken else self._taken_at
         if not self._ready:
             self._more.clear()
+            self.drained.set()
         return taken
 
     async def taking(self, limit: int) -> list[K]:
         """Wait until there are keys, and take them."""
         while not (taken := self.take(limit)):
-            try:
-                await asyncio.wait_for(self._more.wait(), self.due_in)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.due_in):
+                    await self._more.wait()
         return taken
 
     def done(self, key: K) -> None:

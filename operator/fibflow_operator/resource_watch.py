@@ -135,4 +135,38 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.reconnect_backoff = 0.1
     settings.queueing.idle_timeout = 1
     settings.queueing.exit_timeout = 1
+    settings.persistence.diffbase_storage = NothingKept()
+    settings.persistence.progress_storage = NoProgress()
     return settings
+
+
+class NothingKept(kopf.DiffBaseStorage):
+    """kopf compares a resource with what it kept of it, for handlers that we have none of: a third of its work."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Nor is there any progress of such handlers to keep."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+    def purge(self, **_: Any) -> None:
+        """Nothing was kept."""
+
+    def touch(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence

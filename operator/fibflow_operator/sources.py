@@ -30,18 +30,24 @@ class Sources:
         self._informers: list[Informer] = []
 
     def start(self, leading: Leading) -> None:
-        """Begin to tell this leader."""
+        """Begin to tell this leader of Deployments, budgets and pods."""
+        self._informers = [*self._informers_of(leading, asyncio.get_running_loop())]
+        for informer in self._informers:
+            informer.start()
+
+    def watch(self, leading: Leading) -> None:
+        """Begin to tell it of our resources, or begin anew where the watch tells of nothing any more."""
+        if self._watch is not None:
+            self._watch.renew()
+            return
         loop = asyncio.get_running_loop()
 
         def deliver(kind: str, event: str | None, raw: Mapping[str, Any]) -> None:
             resource = seen({"kind": kind, **raw})
             loop.call_soon_threadsafe(leading.see, resource, event == "DELETED")
 
-        watch, informers = ResourceWatch(self._api.credentials, self._namespaces, deliver), [*self._informers_of(leading, loop)]
-        watch.start()
-        for informer in informers:
-            informer.start()
-        self._watch, self._informers = watch, informers
+        self._watch = ResourceWatch(self._api.credentials, self._namespaces, deliver)
+        self._watch.start()
 
     def _informers_of(self, leading: Leading, loop: asyncio.AbstractEventLoop) -> Iterator[Informer]:
         controller = leading.controller
@@ -52,11 +58,6 @@ class Sources:
             yield Informer(self._api, workloads.budgets(namespace), POOL, budgets)
             pods = Relay(loop, controller.see_pods, controller.see_pod, namespace)
             yield Informer(self._api, workloads.pods(namespace), POOL, pods)
-
-    def renew(self) -> None:
-        """Begin the watch on our resources anew: it tells of nothing any more."""
-        if self._watch is not None:
-            self._watch.renew()
 
     @property
     def alive(self) -> bool:

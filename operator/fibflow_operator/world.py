@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -121,6 +122,7 @@ class World:
         self._named: defaultdict[tuple[Kind, str, str], set[Key]] = defaultdict(set)
         self._claiming: defaultdict[Name, set[Key]] = defaultdict(set)
         self._with_workers: set[Key] = set()
+        self._telling: dict[Key, Mapping[str, Any]] = {}
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,9 +172,25 @@ class World:
         known = self._resources.get(resource.key)
         if resource.version <= max(known.version if known else 0, self._gone.get(resource.key, 0)):
             return set()
+        if known is not None and self._says_nothing_new(known, resource):
+            self._put(resource)
+            return set()
         touched = {resource.key} | self._around(known, resource)
         self._put(resource)
         return touched | self._around(known, resource)
+
+    @contextmanager
+    def telling(self, key: Key, status: Mapping[str, Any]) -> Iterator[None]:
+        """While the block gives a resource this status, to see it is no news: an event may come before the answer."""
+        self._telling[key] = status
+        try:
+            yield
+        finally:
+            del self._telling[key]
+
+    def _says_nothing_new(self, known: Resource, resource: Resource) -> bool:
+        """Whether spec and status are those that were known, or told by us; of the rest, as labels, nothing is made."""
+        return known.edition == resource.edition and resource.status in (known.status, self._telling.get(resource.key))
 
     def see_deletion(self, resource: Resource) -> set[Key]:
         """A resource was seen to be deleted, in this last version; what is to be looked at again."""

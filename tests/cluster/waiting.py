@@ -10,10 +10,10 @@ from collections.abc import Callable
 STEP = 0.05  # seconds between two questions
 
 
-def until(answer: Callable[[], object], seconds: float, what: str) -> None:
+def until(answer: Callable[[], object], seconds: float, what: str, step: float = STEP) -> None:
     """Return once `answer()` is true; say `what` did not come after so many seconds."""
     deadline = time.monotonic() + seconds
     while not answer():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:g} seconds")
-        time.sleep(STEP)
+        time.sleep(step)

@@ -4,7 +4,7 @@ What Kubernetes decides is tried on a real one (tests/e2e). This one is for orde
 to send on demand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller.ground import Ground
@@ -49,7 +49,7 @@ class Shelf(Ground):
         for key, raw in sorted(self._stored.items(), key=lambda item: item[1]["metadata"]["creationTimestamp"]):
             other.put(key.kind, key.name, raw["spec"])
 
-    async def list_all(self, kind: Kind, namespace: str | None) -> Listed:
+    async def list_all(self, kind: Kind, namespace: str | None, some: Callable[[Sequence[Resource]], None]) -> Listed:
         found = [self._seen(key) for key in self._stored if key.kind is kind]
         return Listed(self._version, found)
 

@@ -31,6 +31,10 @@ ODD_ITEMS = {"an item that is none": [None], "an item without a name": [{"metada
 FIRST = {"metadata": {"resourceVersion": "7", "continue": "more"}, "items": []}
 
 
+def ignored(found: object) -> None:
+    """For whom only the whole list counts."""
+
+
 class Answering:
     """A server that gives these answers, one a call, the last for ever."""
 
@@ -50,8 +54,8 @@ class Lists:
     def __init__(self, api: Any) -> None:
         self.api = api
 
-    async def list_all(self, kind, namespace):
-        return resources.list_all(self.api, kind, namespace)
+    async def list_all(self, kind, namespace, some):
+        return resources.list_all(self.api, kind, namespace, some)
 
 
 def knowing() -> Scene:
@@ -72,22 +76,30 @@ CASES = {**ODD, **{name: {"metadata": {"resourceVersion": "7"}, "items": items} 
 def test_an_odd_page_is_a_list_that_failed_and_deletes_nothing(odd, before):
     scene = knowing()
     odd_then_well = Lists(Answering(*before, CASES[odd], {"metadata": {"resourceVersion": "8"}, "items": None}))
-    assert asyncio.run(listed(scene, odd_then_well, Kind.WORKER_POOL, "shop")) is None
+    assert asyncio.run(listed(scene, odd_then_well, Kind.WORKER_POOL, "shop", ignored)) is None
     assert scene.world.get(KEY) is not None and not scene.world.is_complete(KEY)
-    assert asyncio.run(listed(scene, odd_then_well, Kind.WORKER_POOL, "shop")) == {KEY}
+    assert asyncio.run(listed(scene, odd_then_well, Kind.WORKER_POOL, "shop", ignored)) == {KEY}
     assert scene.world.is_gone(KEY)
 
 
 def test_an_odd_page_is_told_with_where_it_came_from_and_what_it_lacks():
     api: Any = Answering({"metadata": {"resourceVersion": "7"}})
     with pytest.raises(ApiUnavailable, match=r"namespaces/shop/workerpools answers is not understood \(KeyError: 'items'\)"):
-        resources.list_all(api, Kind.WORKER_POOL, "shop")
+        resources.list_all(api, Kind.WORKER_POOL, "shop", some=ignored)
+
+
+def test_what_is_on_a_page_is_looked_at_before_the_next_one_comes():
+    scene, looked_at = knowing(), list[Any]()
+    new = {**KNOWN, "metadata": {**KNOWN["metadata"], "name": "new", "resourceVersion": "6"}}
+    broken = Lists(Answering({**FIRST, "items": [new]}, {"metadata": {}}))
+    assert asyncio.run(listed(scene, broken, Kind.WORKER_POOL, "shop", looked_at.append)) is None
+    assert looked_at == [{KEY._replace(name="new")}]
 
 
 def test_a_list_of_many_pages_is_told_whole():
     second = {"metadata": {"resourceVersion": "7"}, "items": [KNOWN]}
     api: Any = Answering(FIRST, second)
-    assert [each.key for each in resources.list_all(api, Kind.WORKER_POOL, "shop").resources] == [KEY]
+    assert [each.key for each in resources.list_all(api, Kind.WORKER_POOL, "shop", some=ignored).resources] == [KEY]
     assert api.asked == [{"limit": "500"}, {"limit": "500", "continue": "more"}]
 
 

@@ -159,3 +159,34 @@ def test_who_waits_is_woken_when_a_wait_is_over():
         return await asyncio.wait_for(waiting, 5)
 
     assert asyncio.run(scene()) == ["a"]
+
+
+def test_a_wait_that_is_cancelled_at_the_moment_it_is_over_is_cancelled():
+    """Else a leader that is to end would go on for ever."""
+
+    async def scene():
+        queue: Queue[str] = Queue()
+        queue.add(["later"])
+        queue.take(1)
+        queue.failed("later", at_least=60)
+        waiting = asyncio.ensure_future(queue.taking(1))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        queue.add(["a"])
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        return waiting.cancelled(), queue.take(1)
+
+    assert asyncio.run(scene()) == (True, ["a"])
+
+
+def test_a_queue_is_drained_while_no_key_is_ready(queue):
+    assert queue.drained.is_set()
+    queue.add(["a", "b"])
+    queue.take(1)
+    assert not queue.drained.is_set()
+    queue.take(1)
+    assert queue.drained.is_set()
+    queue.done("a")
+    queue.failed("b")
+    assert queue.drained.is_set(), "one that waits is not ready"

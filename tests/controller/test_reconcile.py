@@ -345,10 +345,10 @@ def test_a_row_waits_for_its_heir_until_it_is_known_whether_there_is_the_pool_th
         one.shelf.delete(Kind.TASK_TYPE, "first")
         list_all = one.shelf.list_all
 
-        async def refused(kind, namespace):
+        async def refused(kind, namespace, some):
             if kind is Kind.WORKER_POOL:
                 raise ApiRefused(403, "not allowed")
-            return await list_all(kind, namespace)
+            return await list_all(kind, namespace, some)
 
         one.shelf.list_all = refused
         await one.compare()
@@ -559,10 +559,10 @@ def test_a_list_that_fails_deletes_nothing(url):
         await one.compare()
         list_all = one.shelf.list_all
 
-        async def refused(kind, namespace):
+        async def refused(kind, namespace, some):
             if kind is Kind.TASK_TYPE:
                 raise ApiRefused(403, "not allowed")
-            return await list_all(kind, namespace)
+            return await list_all(kind, namespace, some)
 
         one.shelf.list_all = refused
         await one.compare()

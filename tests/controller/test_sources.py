@@ -75,6 +75,7 @@ def test_what_there_is_reaches_the_leader_until_it_leads_no_more():
         telling = Sources(api, ["shop"])
         assert telling.alive
         telling.start(leading)
+        telling.watch(leading)
         cache, key = leading.scene.cache, Key(Kind.WORKER_POOL, "shop", "pool")
         while not (cache.knows("shop") and cache.knows_pods("shop") and leading.world.get(key)):
             await asyncio.sleep(0.01)
@@ -90,6 +91,7 @@ def test_what_there_is_reaches_the_leader_until_it_leads_no_more():
 def test_a_lead_that_ends_leaves_nothing_that_tells(monkeypatch):
     async def led(leading: Leading) -> None:
         leading.follow(leading)
+        leading.watch(leading)
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Leading, "run", led)

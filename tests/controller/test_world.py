@@ -3,9 +3,9 @@
 from fibflow_operator.world import Key, Kind, World, seen
 
 
-def resource(name, version, /, kind=Kind.TASK_TYPE, namespace="shop", uid="u", generation=1, **spec):
+def resource(name, version, /, kind=Kind.TASK_TYPE, namespace="shop", uid="u", generation=1, status=None, **spec):
     metadata = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": str(version), "generation": generation}
-    return seen({"kind": str(kind), "metadata": metadata | {"creationTimestamp": uid}, "spec": spec})
+    return seen({"kind": str(kind), "metadata": metadata | {"creationTimestamp": uid}, "spec": spec, "status": status})
 
 
 def key(name, kind=Kind.TASK_TYPE):
@@ -19,6 +19,22 @@ def test_an_older_version_changes_nothing():
     assert world.see(resource("a", 5)) == set()
     found = world.get(key("a"))
     assert found is not None and found.spec == {}
+
+
+def test_a_new_version_that_says_nothing_new_is_known_and_not_looked_at():
+    world = World()
+    world.see(resource("a", 5, status={"pending": 1}))
+    assert world.see(resource("a", 6, status={"pending": 1})) == set()
+    assert world.see(resource("a", 5, generation=2)) == set(), "the sixth version is known"
+
+
+def test_a_status_that_is_being_told_is_no_news_and_another_is():
+    world = World()
+    world.see(resource("a", 5))
+    with world.telling(key("a"), {"pending": 1}):
+        assert world.see(resource("a", 6, status={"pending": 1})) == set()
+        assert world.see(resource("a", 7, status={"pending": 2})) == {key("a")}
+    assert world.see(resource("a", 8, status={"pending": 1})) == {key("a")}
 
 
 def test_a_late_event_does_not_bring_a_deleted_resource_back():
@@ -68,8 +84,8 @@ def test_what_depends_on_a_resource_is_looked_at_when_it_appears_changes_and_goe
     world.see(cron)
     both = {key("a"), cron.key}
     assert world.see(resource("a", 2)) == both
-    assert world.see(resource("a", 3)) == {key("a")}  # its status only
-    assert world.see(resource("a", 4, generation=2)) == both
+    assert world.see(resource("a", 3, status={"pending": 1})) == {key("a")}
+    assert world.see(resource("a", 4, generation=2, status={"pending": 1})) == both
     assert world.see_deletion(resource("a", 5)) == both
 
 

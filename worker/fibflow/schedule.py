@@ -42,7 +42,7 @@ class Schedule:
     def next_after(self, instant: int) -> int:
         """The first instant strictly after `instant`, in microseconds."""
         second = _second(instant)
-        return min(int(_search(rule).get_next(float, start_time=second)) for rule in self.rules) * SECOND
+        return min(_next(rule, second) for rule in self.rules) * SECOND
 
     def latest_at_or_before(self, instant: int, after: int) -> int | None:
         """The last instant in (after, instant], in microseconds, if there is one."""
@@ -73,6 +73,12 @@ def _second(instant: int) -> int:
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> Schedule:
     return Schedule(text, rules(text))
+
+
+@lru_cache(maxsize=8192)
+def _next(rule: str, second: int) -> int:
+    """Many cron tasks have the same schedule, and are asked for the same instants: a search takes a fifth of a millisecond."""
+    return int(_search(rule).get_next(float, start_time=second))
 
 
 def _search(rule: str) -> croniter:

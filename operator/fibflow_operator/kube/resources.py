@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -18,14 +18,16 @@ class Listed(NamedTuple):
     resources: list[Resource]
 
 
-def list_all(api: Api, kind: Kind, namespace: str | None) -> Listed:
-    """Every resource of a kind, of one namespace or of all. Raises ApiFailure."""
+def list_all(api: Api, kind: Kind, namespace: str | None, some: Callable[[Sequence[Resource]], None]) -> Listed:
+    """Every resource of a kind, of one namespace or of all; `some` is called with those of each page. Raises ApiFailure."""
     found: list[Resource] = []
     version, path = 0, _path(kind, namespace)
     for page in pages(api, path, {}):
         version = page.version
         with understood(path):
-            found += [seen({"kind": str(kind), **item}) for item in page.items]
+            resources = [seen({"kind": str(kind), **item}) for item in page.items]
+        some(resources)
+        found += resources
     return Listed(version, found)
 
 

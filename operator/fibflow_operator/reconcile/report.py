@@ -69,9 +69,12 @@ async def tell(scene: Scene, teller: Teller, key: Key, told: Told) -> set[Key]:
     status = {**report.figures, "observedGeneration": resource.generation}
     keep = not report.complete
     status["conditions"] = merged(report.findings, resource.status, resource.generation, datetime.now(UTC), keep)
-    if status == resource.status or (now_is := await teller.write_status(resource, status)) is None:
+    if status == resource.status:
         return set()
-    touched = scene.world.see(now_is)
+    with scene.world.telling(key, status):
+        if (now_is := await teller.write_status(resource, status)) is None:
+            return set()
+        touched = scene.world.see(now_is)
     await _tell_changes(teller, resource, report.findings)
     return touched if now_is.generation != resource.generation else set()
 

@@ -1,0 +1,94 @@
+"""The order in which a leader begins: lists, then rows, then what would hold them up: statuses, and the watch."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from controller.shelf import Shelf
+from fibflow_operator import leading
+from fibflow_operator.leading import Leading
+from fibflow_operator.syncing import Syncing
+from fibflow_operator.world import Key, Kind
+
+KEY = Key(Kind.TASK_TYPE, "shop", "one")
+
+
+async def turns(number: int = 5) -> None:
+    """Let whoever can go on go on."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def begun() -> Leading:
+    nobody: Any = None
+    return Leading(nobody, Shelf("shop"), ["shop"])
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """The keys of which statuses were told."""
+    found: list[Any] = []
+
+    async def tell(self: Syncing, keys: Any) -> None:
+        found.extend(keys)
+
+    monkeypatch.setattr(Syncing, "tell", tell)
+    return found
+
+
+def test_statuses_wait_while_rows_are_to_be_brought_up_to_date(told):
+    async def story():
+        one = begun()
+        one.rows.add([KEY])
+        telling = asyncio.ensure_future(one._tell([KEY]))
+        await turns()
+        assert told == []
+        one.rows.take(1)
+        await telling
+        assert told == [KEY]
+
+    asyncio.run(story())
+
+
+def test_statuses_do_not_wait_for_ever(told, monkeypatch):
+    monkeypatch.setattr(leading, "ROWS_FIRST", 0.01)
+
+    async def story():
+        one = begun()
+        one.rows.add([KEY])
+        async with asyncio.timeout(20):
+            await one._tell([KEY])
+
+    asyncio.run(story())
+    assert told == [KEY]
+
+
+def test_the_watch_begins_once_the_rows_of_the_first_list_are_on_their_way():
+    async def story():
+        one, watched = begun(), list[Leading]()
+        one.watch = watched.append
+        watching = asyncio.ensure_future(one._watch())
+        await turns()
+        one.rows.add([KEY])
+        one.listed.set()
+        await turns()
+        assert watched == []
+        one.rows.take(1)
+        await watching
+        assert watched == [one]
+
+    asyncio.run(story())
+
+
+def test_the_watch_begins_where_no_list_ever_comes(monkeypatch):
+    monkeypatch.setattr(leading, "LIST_FIRST", 0.01)
+
+    async def story():
+        one, watched = begun(), list[Leading]()
+        one.watch = watched.append
+        async with asyncio.timeout(20):
+            await one._watch()
+        assert watched == [one]
+
+    asyncio.run(story())
