@@ -24,6 +24,7 @@ from fibflow.context import AsyncContext
 from fibflow.model import Json, NewTask, Options
 from fibflow.store.database import Database
 from fibflow.store.migrate import migrate
+from fibflow_worker.lanes import Lanes
 from fibflow_worker.runtime import Worker
 from fibflow_worker.serving import serve, show
 from fibflow_worker.settings import Settings
@@ -62,14 +63,30 @@ def enqueue_one_by_one(url: str, n: int) -> float:
     return time.perf_counter() - begun
 
 
-def drain(url: str, n: int, slots: int, metrics: str = "counted") -> float:
+def share_of_metrics(url: str, n: int, slots: int) -> float:
+    """Of a drain's time, what goes into counting, and into scrapes of this worker and its process every second."""
+    spent: list[float] = []
+    for owner, method in ((Tallies, "claimed"), (Tallies, "completed"), (Lanes, "pickups")):
+        setattr(owner, method, _timed(getattr(owner, method), spent))
+    elapsed = drain(url, n, slots, scraped=spent)
+    return sum(spent) / elapsed
+
+
+def _timed(method: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    def timed(*args: Any) -> Any:
+        begun = time.perf_counter()
+        result = method(*args)
+        spent.append(time.perf_counter() - begun)
+        return result
+
+    return timed
+
+
+def drain(url: str, n: int, slots: int, scraped: list[float] | None = None) -> float:
     """Seconds from the start of one worker until the last of the `n` queued tasks is settled and the worker has ended.
 
-    `metrics`: they are always `counted`, unless `none` are; `scraped` are these, and those of the process, every second.
+    `scraped`: scrape it every second, and note the CPU seconds of each scrape there.
     """
-    if metrics == "none":
-        for verb in ("claimed", "completed", "ended"):
-            setattr(Tallies, verb, _untold)
     left = n
 
     async def noop(ctx: AsyncContext, payload: Json) -> Json:
@@ -80,9 +97,9 @@ def drain(url: str, n: int, slots: int, metrics: str = "counted") -> float:
         return await _noop(ctx, payload)
 
     worker = Worker(_app({"noop": noop}), Database(url), Settings(slots=slots))
-    if metrics == "scraped":
+    if scraped is not None:
         show(worker)
-        threading.Thread(target=_scrape, daemon=True).start()
+        threading.Thread(target=_scrape, args=(scraped,), daemon=True).start()
     begun = time.perf_counter()
     asyncio.run(serve(worker))
     elapsed = time.perf_counter() - begun
@@ -90,13 +107,11 @@ def drain(url: str, n: int, slots: int, metrics: str = "counted") -> float:
     return elapsed
 
 
-def _untold(tallies: Tallies, *_told: object, **_more: object) -> None:
-    """Count nothing."""
-
-
-def _scrape() -> None:
+def _scrape(spent: list[float]) -> None:
     while True:
+        begun = time.thread_time()
         generate_latest()
+        spent.append(time.thread_time() - begun)
         time.sleep(1)
 
 

@@ -2,12 +2,15 @@
 
 import threading
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from fibflow.metrics import OTHER
 from fibflow.model import Outcome
-from fibflow_worker.tallies import Tallies
+from fibflow_worker.tallies import DURATIONS, Spread, Tallies
 
 
 def _scrape(tallies):
@@ -57,6 +60,16 @@ def test_a_value_that_is_a_bound_lies_below_it():
     tallies = Tallies()
     tallies.completed([("a", 0.25)])
     assert _scrape(tallies)['fibflow_attempt_duration_seconds_bucket{le="0.25",type="a"}'] == 1
+
+
+@given(st.lists(st.sampled_from([*DURATIONS, *(bound + 0.001 for bound in DURATIONS), 0.0]), max_size=60))
+def test_many_values_at_once_are_the_same_as_each_of_them(values):
+    together, apart = Spread(DURATIONS), Spread(DURATIONS)
+    together.add_all(list(values))
+    for value in values:
+        apart.add(value)
+    assert together.counts == apart.counts
+    assert together.total == pytest.approx(apart.total)
 
 
 def test_types_for_which_there_is_no_room_are_summed():

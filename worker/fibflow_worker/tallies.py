@@ -12,8 +12,8 @@ prometheus_client's own metrics would do the same at several times the cost, for
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from heapq import nlargest
 from itertools import accumulate, islice
@@ -49,6 +49,21 @@ class Spread:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def add_all(self, values: list[float]) -> None:
+        """The same for each, which are sorted by it: of hundreds it is cheaper to look for the bounds among the values."""
+        if len(values) < len(self.bounds):
+            for value in values:
+                self.add(value)
+            return
+        values.sort()
+        below = 0
+        for place, bound in enumerate(self.bounds):
+            upto = bisect_right(values, bound, below)
+            self.counts[place] += upto - below
+            below = upto
+        self.counts[-1] += len(values) - below
+        self.total += sum(values)
+
     def told(self) -> tuple[list[tuple[str, float]], float]:
         """Prometheus' buckets, and the sum."""
         names = [*map(str, self.bounds), "+Inf"]
@@ -80,22 +95,20 @@ class Tallies(Collector):
     def claimed(self, claims: Iterable[tuple[str, float]]) -> None:
         """Tasks were claimed: of each its type, and how many seconds after it was due."""
         with self._lock:
-            own, waits = self._own, self._pickup.add
-            for name, waited in claims:
-                tally = own.get(name) or self._of(name)
+            for name, waits in _by_type(claims).items():
+                tally = self._of(name)
                 if tally is self._other:
-                    self._others[name] += 1
-                tally.claims += 1
-                waits(waited if waited > 0.0 else 0.0)
+                    self._others[name] += len(waits)
+                tally.claims += len(waits)
+                self._pickup.add_all([waited if waited > 0.0 else 0.0 for waited in waits])
 
     def completed(self, ends: Iterable[tuple[str, float]]) -> None:
         """Attempts completed, as most do: of each its type, and how many seconds it took."""
         with self._lock:
-            own = self._own
-            for name, seconds in ends:
-                tally = own.get(name) or self._of(name)
-                tally.completed += 1
-                tally.duration.add(seconds)
+            for name, seconds in _by_type(ends).items():
+                tally = self._of(name)
+                tally.completed += len(seconds)
+                tally.duration.add_all(seconds)
 
     def ended(self, name: str, outcome: Outcome, seconds: float, *, again: bool, for_good: bool) -> None:
         """An attempt ended otherwise; whether it is followed by another, whether its task failed for good."""
@@ -153,6 +166,14 @@ class Tallies(Collector):
     def _all(self) -> Iterator[tuple[str, Tally]]:
         yield from self._own.items()
         yield OTHER, self._other
+
+
+def _by_type(told: Iterable[tuple[str, float]]) -> defaultdict[str, list[float]]:
+    """The values of each type."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for name, value in told:
+        found[name].append(value)
+    return found
 
 
 def _claims(tally: Tally) -> int:
