@@ -47,7 +47,8 @@ async def listed(
 ) -> set[Key] | None:
     """List all of a kind, of one namespace or of all; the keys that it touched, None if the list is not complete.
 
-    The keys are to be looked at as soon as they are known: while a long list goes on, the rows of its first page are stored.
+    Cron tasks are looked at page by page: while a long list goes on, the rows of its first page are stored. Of the others it
+    is known at the end only who claims a name first.
     """
     touched: set[Key] = set()
 
@@ -56,7 +57,8 @@ async def listed(
         look_at(keys)
 
     def some(resources: Sequence[Resource]) -> None:
-        see(set().union(*map(scene.world.see, resources)))
+        if kind is Kind.CRON_TASK:
+            see(set().union(*map(scene.world.see, resources)))
 
     try:
         found = await lists.list_all(kind, namespace, some)

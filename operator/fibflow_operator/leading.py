@@ -47,6 +47,8 @@ LIST_FIRST = 30.0
 """Seconds for which the watch waits for the first list and its rows, at most."""
 ROWS_FIRST = 5.0
 """Seconds for which a status waits for rows, at most."""
+WATCH_BEGINS = 2.0
+"""Seconds after which a watch that was begun has most likely listed what it watches."""
 CANCELLED_AT_ONCE = 100
 
 TOOK = histogram(
@@ -138,14 +140,14 @@ class Leading:
             group.create_task(self.autoscaler.run())
             group.create_task(Listener(self.writer.database, CHANNEL, self.autoscaler.heard).run())
             group.create_task(_repeated(self.list, self.periods.list))
-            group.create_task(self._watch())
+            group.create_task(self._begin_to_watch())
             group.create_task(_repeated(self.look, self.periods.look))
             group.create_task(_repeated(self.examine, self.periods.health))
             for number in range(ROW_WORKERS):
                 group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.syncing.sync))
             await self.looked.wait()
             for number in range(REPORT_WORKERS):
-                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self._tell))
+                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self._tell_statuses))
 
     async def _take(self) -> None:
         while True:
@@ -183,16 +185,18 @@ class Leading:
         if self.hearing.is_dead(any(found)):
             self.watch(self)
 
-    async def _watch(self) -> None:
+    async def _begin_to_watch(self) -> None:
         """A watch begins with an event for each resource, which takes as long as to store the ten thousand of the first list.
 
-        What changed since that list is among those events.
+        What changed since that list is among those events, what was deleted is not: hence another list.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(LIST_FIRST):
                 await self.listed.wait()
                 await self.rows.drained.wait()
         self.watch(self)
+        await asyncio.sleep(WATCH_BEGINS)
+        await self.list()
 
     async def look(self) -> None:
         """Compare with the database; go on cancelling what is to be cancelled."""
@@ -240,11 +244,12 @@ class Leading:
             with TOOK.labels(stage).time(), self.rounds.at(f"{stage} {number}"):
                 await work(keys)
 
-    async def _tell(self, keys: Collection[Key]) -> None:
-        """Rows go first: ten thousand of them are in force sooner if nothing is told meanwhile."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ROWS_FIRST):
-                await self.rows.drained.wait()
+    async def _tell_statuses(self, keys: Collection[Key]) -> None:
+        """Rows go first: ten thousand are in force sooner if nothing is told meanwhile. That they fail is told at once."""
+        if not self.syncing.rows_fail:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ROWS_FIRST):
+                    await self.rows.drained.wait()
         await self.syncing.tell(keys)
 
 

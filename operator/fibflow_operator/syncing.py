@@ -41,14 +41,18 @@ class Syncing:
     rows: Queue[Key]
     reports: Queue[Key]
     synced: Callable[[Collection[Key]], None]
+    rows_fail: bool = False
+    """Whether the last rows could not be brought up to date."""
 
     async def sync(self, keys: Collection[Key]) -> None:
         """Bring rows up to date."""
         try:
             following = await rows.reconcile(self.scene, keys)
         except Exception as error:
+            self.rows_fail = True
             await self._not_synced(keys, error)
             return
+        self.rows_fail = False
         RECONCILED.labels("rows", "done").inc(len(keys))
         for key in keys:
             self.rows.done(key)

@@ -189,8 +189,8 @@ class World:
             del self._telling[key]
 
     def _says_nothing_new(self, known: Resource, resource: Resource) -> bool:
-        """Whether spec and status are those that were known, or told by us; of the rest, as labels, nothing is made."""
-        return known.edition == resource.edition and resource.status in (known.status, self._telling.get(resource.key))
+        """Whether spec and status are those that were known, or are being told; of the rest, as labels, nothing is made."""
+        return known.edition == resource.edition and resource.status == self._telling.get(resource.key, known.status)
 
     def see_deletion(self, resource: Resource) -> set[Key]:
         """A resource was seen to be deleted, in this last version; what is to be looked at again."""

@@ -58,8 +58,16 @@ class Shelf(Ground):
         if raw is None or raw["metadata"]["uid"] != resource.uid:
             return None
         self.statuses_written += 1
-        self._store(resource.key, raw | {"status": dict(status)}, self._next())
+        removed = resource.status.keys() - status.keys()  # as a merge patch does: what the writer did not know of stays
+        kept = {name: value for name, value in raw["status"].items() if name not in removed}
+        self._store(resource.key, raw | {"status": kept | dict(status)}, self._next())
         return self._seen(resource.key)
+
+    def edit_status(self, kind: Kind, name: str, **values: Any) -> None:
+        """Somebody writes these into a status."""
+        key = Key(kind, self.namespace, name)
+        raw = self._stored[key]
+        self._store(key, raw | {"status": raw["status"] | values}, self._next())
 
     async def tell(self, resource: Resource, reason: str, message: str, warning: bool) -> None:
         self.told.append((resource.key.name, reason))

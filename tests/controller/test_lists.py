@@ -92,8 +92,20 @@ def test_what_is_on_a_page_is_looked_at_before_the_next_one_comes():
     scene, looked_at = knowing(), list[Any]()
     new = {**KNOWN, "metadata": {**KNOWN["metadata"], "name": "new", "resourceVersion": "6"}}
     broken = Lists(Answering({**FIRST, "items": [new]}, {"metadata": {}}))
-    assert asyncio.run(listed(scene, broken, Kind.WORKER_POOL, "shop", looked_at.append)) is None
-    assert looked_at == [{KEY._replace(name="new")}]
+    assert asyncio.run(listed(scene, broken, Kind.CRON_TASK, "shop", looked_at.append)) is None
+    assert looked_at == [{Key(Kind.CRON_TASK, "shop", "new")}]
+
+
+def test_of_types_the_first_page_is_not_looked_at_alone_for_an_older_one_may_claim_the_same_name():
+    def claiming(name: str, created: str) -> dict[str, Any]:
+        metadata = {"name": name, "namespace": "shop", "uid": name, "resourceVersion": "6", "creationTimestamp": created}
+        return {"metadata": metadata, "spec": {"name": "mail"}}
+
+    scene, looked_at = knowing(), list[Any]()
+    last = {"metadata": {"resourceVersion": "7"}, "items": [claiming("old", "1")]}
+    two_pages = Lists(Answering({**FIRST, "items": [claiming("heir", "2")]}, last))
+    asyncio.run(listed(scene, two_pages, Kind.TASK_TYPE, "shop", looked_at.append))
+    assert looked_at == [{Key(Kind.TASK_TYPE, "shop", "heir"), Key(Kind.TASK_TYPE, "shop", "old")}]
 
 
 def test_a_list_of_many_pages_is_told_whole():

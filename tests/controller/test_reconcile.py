@@ -605,6 +605,18 @@ def test_a_spec_that_only_the_answer_to_a_status_write_shows_is_in_force_too(url
     played(url, play)
 
 
+def test_what_somebody_wrote_into_a_status_unseen_is_taken_out_again(url):
+    async def play(one):
+        one.shelf.put(Kind.TASK_TYPE, "one", {})
+        one.leading.see(*one.shelf.events[-1])
+        one.shelf.edit_status(Kind.TASK_TYPE, "one", lastOutcome="lost", conditions="none")
+        await one.settle()
+        assert "lastOutcome" not in one.shelf.status(Kind.TASK_TYPE, "one")
+        assert condition(one, Kind.TASK_TYPE, "one", "Synced") == ("True", "Stored")
+
+    played(url, play)
+
+
 @pytest.mark.parametrize("seen", ["before", "while"])
 def test_a_status_never_tells_of_a_spec_that_is_not_settled_yet(url, seen, monkeypatch):
     async def play(one):

@@ -11,7 +11,7 @@ from fibflow.store.database import Database
 from fibflow.store.synced import Name
 from fibflow_operator import sources
 from fibflow_operator.leading import Leading
-from fibflow_operator.program import Operator, Settings
+from fibflow_operator.program import Operator, Settings, ThroughApi
 from fibflow_operator.sources import Sources
 from fibflow_operator.world import Key, Kind
 
@@ -86,6 +86,52 @@ def test_what_there_is_reaches_the_leader_until_it_leads_no_more():
         assert not telling.alive
 
     asyncio.run(asyncio.wait_for(story(), 20))
+
+
+def test_a_watch_that_tells_of_nothing_is_begun_anew_and_is_still_one(monkeypatch):
+    did: list[str] = []
+
+    class Noted:
+        def __init__(self, *request: Any) -> None:
+            did.append("made")
+
+        def start(self) -> None:
+            did.append("started")
+
+        def renew(self) -> None:
+            did.append("renewed")
+
+    monkeypatch.setattr(sources, "ResourceWatch", Noted)
+    api: Any = Answering()
+    nobody: Any = None
+
+    async def story():
+        telling = Sources(api, ["shop"])
+        for _ in range(3):
+            telling.watch(nobody)
+
+    asyncio.run(story())
+    assert did == ["made", "started", "renewed", "renewed"]
+
+
+def test_the_pages_of_a_list_are_seen_in_the_leaders_own_thread():
+    class InAThread(Answering):
+        async def run(self, call: Any, *args: Any) -> Any:
+            return await asyncio.to_thread(call, *args)
+
+    api: Any = InAThread()
+    seen_in: list[tuple[str, int]] = []
+
+    async def story():
+        def some(found: Any) -> None:
+            seen_in.append((found[0].key.name, threading.get_ident()))
+
+        listed = await ThroughApi(api, api, "me").list_all(Kind.WORKER_POOL, "shop", some)
+        await asyncio.sleep(0)
+        assert [each.key.name for each in listed.resources] == ["pool"]
+
+    asyncio.run(story())
+    assert seen_in == [("pool", threading.get_ident())]
 
 
 def test_a_lead_that_ends_leaves_nothing_that_tells(monkeypatch):

@@ -20,9 +20,14 @@ async def turns(number: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def begun() -> Leading:
+def begun(shelf: Shelf | None = None) -> Leading:
     nobody: Any = None
-    return Leading(nobody, Shelf("shop"), ["shop"])
+    return Leading(nobody, shelf or Shelf("shop"), ["shop"])
+
+
+@pytest.fixture(autouse=True)
+def watches_begin_at_once(monkeypatch):
+    monkeypatch.setattr(leading, "WATCH_BEGINS", 0.0)
 
 
 @pytest.fixture
@@ -41,11 +46,22 @@ def test_statuses_wait_while_rows_are_to_be_brought_up_to_date(told):
     async def story():
         one = begun()
         one.rows.add([KEY])
-        telling = asyncio.ensure_future(one._tell([KEY]))
+        telling = asyncio.ensure_future(one._tell_statuses([KEY]))
         await turns()
         assert told == []
         one.rows.take(1)
         await telling
+        assert told == [KEY]
+
+    asyncio.run(story())
+
+
+def test_that_rows_fail_is_told_while_there_are_always_some_to_try_again(told):
+    async def story():
+        one = begun()
+        one.rows.add([KEY])
+        one.syncing.rows_fail = True
+        await asyncio.wait({asyncio.ensure_future(one._tell_statuses([KEY]))}, timeout=leading.ROWS_FIRST / 5)
         assert told == [KEY]
 
     asyncio.run(story())
@@ -58,7 +74,7 @@ def test_statuses_do_not_wait_for_ever(told, monkeypatch):
         one = begun()
         one.rows.add([KEY])
         async with asyncio.timeout(20):
-            await one._tell([KEY])
+            await one._tell_statuses([KEY])
 
     asyncio.run(story())
     assert told == [KEY]
@@ -68,7 +84,7 @@ def test_the_watch_begins_once_the_rows_of_the_first_list_are_on_their_way():
     async def story():
         one, watched = begun(), list[Leading]()
         one.watch = watched.append
-        watching = asyncio.ensure_future(one._watch())
+        watching = asyncio.ensure_future(one._begin_to_watch())
         await turns()
         one.rows.add([KEY])
         one.listed.set()
@@ -88,7 +104,22 @@ def test_the_watch_begins_where_no_list_ever_comes(monkeypatch):
         one, watched = begun(), list[Leading]()
         one.watch = watched.append
         async with asyncio.timeout(20):
-            await one._watch()
+            await one._begin_to_watch()
         assert watched == [one]
+
+    asyncio.run(story())
+
+
+def test_what_was_deleted_before_the_watch_began_comes_to_light():
+    shelf = Shelf("shop")
+    shelf.put(KEY.kind, KEY.name, {})
+
+    async def story():
+        one = begun(shelf)
+        one.watch = lambda leading: shelf.delete(KEY.kind, KEY.name)
+        await one.list()
+        one.rows.take(1)
+        await one._begin_to_watch()
+        assert one.world.is_gone(KEY)
 
     asyncio.run(story())

@@ -72,6 +72,14 @@ def test_who_may_not_is_told_what_is_missing(databases, postgres_empty_url):
         check_rights(_address(databases, "fibflow_reader"))
 
 
+def test_who_may_not_call_the_functions_of_the_schema_is_told_so(databases, postgres_empty_url):
+    with psycopg.connect(postgres_empty_url, autocommit=True) as connection:
+        connection.execute("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA fibflow FROM PUBLIC, fibflow_worker")
+    check_rights(_address(databases, "fibflow_operator"))
+    with pytest.raises(DatabaseError, match=r"'fibflow_worker' lacks EXECUTE of the function fibflow_now; docs/database.md"):
+        check_rights(_address(databases, "fibflow_worker"))
+
+
 @pytest.mark.parametrize("role", ["fibflow_operator", "fibflow_worker", "fibflow_reader"])
 def test_only_the_owner_changes_the_schema(databases, role):
     with pytest.raises(sa.exc.ProgrammingError, match="must be owner"), databases[role].engine.begin() as connection:

@@ -76,7 +76,7 @@ async def tell(scene: Scene, teller: Teller, key: Key, told: Told) -> set[Key]:
             return set()
         touched = scene.world.see(now_is)
     await _tell_changes(teller, resource, report.findings)
-    return touched if now_is.generation != resource.generation else set()
+    return touched
 
 
 async def _tell_changes(teller: Teller, resource: Resource, findings: tuple[Finding, ...]) -> None:

@@ -15,6 +15,13 @@ MISSING = sa.text("""
     WHERE NOT has_table_privilege(current_user, :schema || '.' || named.table, needed.right)
     ORDER BY needed.place, named.table
 """)
+NOT_CALLED = sa.text("""
+    SELECT current_user AS role, proname AS function
+    FROM pg_proc
+    WHERE pronamespace = CAST(:schema AS regnamespace) AND NOT has_function_privilege(current_user, oid, 'EXECUTE')
+    ORDER BY proname
+""")
+"""The clock, and the CHECK of a task, are functions that are called as whoever reads or writes."""
 ENTERS = sa.text("SELECT current_user AS role, has_schema_privilege(current_user, :schema, 'USAGE') AS enters")
 
 
@@ -36,5 +43,8 @@ def _complaint(session: Session) -> str | None:
     if not seen.enters:
         return f"the role {seen.role!r} lacks USAGE of the schema {SCHEMA}"
     tables = [table.name for table in metadata.tables.values() if table is not schema_version]
-    missing = session.connection.execute(MISSING, {"tables": tables, "schema": SCHEMA}).first()
-    return None if missing is None else f"the role {missing.role!r} lacks {missing.right} of the table {missing.table}"
+    if missing := session.connection.execute(MISSING, {"tables": tables, "schema": SCHEMA}).first():
+        return f"the role {missing.role!r} lacks {missing.right} of the table {missing.table}"
+    if uncalled := session.connection.execute(NOT_CALLED, {"schema": SCHEMA}).first():
+        return f"the role {uncalled.role!r} lacks EXECUTE of the function {uncalled.function}"
+    return None
