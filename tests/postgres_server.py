@@ -38,12 +38,13 @@ FINDER = Path(__file__).parents[1] / "tools" / "postgres.py"
 class Server:
     """`with Server() as server:` starts it, and stops it whatever happens.
 
-    `settings` are parameters as in postgresql.conf and win over ours.
+    `settings` are parameters as in postgresql.conf and win over ours. `parent` is where its directory is made, if not
+    where temporary files are.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, parent: Path | None = None) -> None:
         self.programs = _find_programs()
-        self.directory = Path(tempfile.mkdtemp(prefix="fibflow-postgres-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="fibflow-postgres-", dir=parent))
         self.log = self.directory / "server.log"
         self.port = 0
         self._cluster = str(self.directory / "cluster")

@@ -13,7 +13,7 @@ from prometheus_client import disable_created_metrics
 
 from fibflow import encoding
 from fibflow.errors import FibflowError, InvalidInput, one_line, sentence
-from fibflow.logs import configure, logger
+from fibflow.logs import Levels, configure, logger
 from fibflow.store.database import Database
 from fibflow_operator.election import Times
 from fibflow_operator.kube.api import Api
@@ -54,7 +54,7 @@ def main(
     port: int,
 ) -> None:
     """Sync TaskTypes, CronTasks and WorkerPools into the database until SIGTERM."""
-    configure(log_level.upper())
+    configure(Levels(log_level.upper()))
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each counter's birth, which nobody asks for
     settings = Settings(
         installation=installation,

@@ -105,20 +105,21 @@ class Plane:
         self.user = f"system:serviceaccount:{namespace}:fibflow-operator"
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
         self.kubeconfig = proxy.kubeconfig(folder / "operator", self.user, groups)
-        self._grant()
 
-    def _grant(self) -> None:
+    def grant(self) -> None:
+        """Give the operator's account its rights in the namespace."""
         account = {"kind": "ServiceAccount", "name": "fibflow-operator", "namespace": self.namespace}
-        self.cluster.apply(RBAC.read_text(), self.namespace)
-        for kind in ("ClusterRole", "Role"):
-            binding = {
+        bindings = [
+            {
                 "apiVersion": "rbac.authorization.k8s.io/v1",
                 "kind": "RoleBinding",
                 "metadata": {"name": f"fibflow-operator-{kind.lower()}"},
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "fibflow-operator"},
                 "subjects": [account],
             }
-            self.cluster.apply(json.dumps(binding), self.namespace)
+            for kind in ("ClusterRole", "Role")
+        ]
+        self.cluster.apply("\n---\n".join([RBAC.read_text(), *map(json.dumps, bindings)]), self.namespace)
         until(self._granted, 30, "the API server has heard of the rights")
 
     def _granted(self) -> bool:
@@ -256,6 +257,7 @@ class Plane:
 @contextmanager
 def plane(cluster: Access, proxy: Proxy, namespace: str, url: str, folder: Path) -> Iterator[Plane]:
     made = Plane(cluster, proxy, namespace, url, folder)
+    made.grant()
     try:
         yield made
     finally:

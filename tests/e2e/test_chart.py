@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import runpy
 import time
 
@@ -83,6 +84,7 @@ def _workers(cluster, namespace):
     return set(cluster.field(".items[*].metadata.uid", *ours, namespace=namespace).split())
 
 
+@ONLY_IN_FULL  # in short, tests/e2e/test_watching.py sees as much
 def test_a_prometheus_in_the_cluster_finds_every_metric_and_takes_every_query(installed, tmp_path):
     image = installed.cluster.give(releases.prometheus(tmp_path))
     prometheus = Prometheus(installed.cluster, installed.namespace, image, CHART / "files" / "rules.yaml")
@@ -122,11 +124,46 @@ def test_an_uninstall_keeps_resources_and_rows_and_a_reinstall_goes_on_with_them
     until(lambda: cluster.postgres.sql(rows, DATABASE) == "after", 30, "the resource is in force")
 
 
+def _built_in(place, **values):
+    """The values of a release with the built-in database."""
+    repository, _, tag = place.cluster.give(releases.postgresql()).rpartition(":")
+    image = {"repository": repository, "tag": tag, "pullPolicy": "Never"}
+    return {"postgresql": {"enabled": True, "image": image, **values}, "watchNamespaces": [place.namespace]}
+
+
+@pytest.fixture
+def volume(place, tmp_path):
+    """A volume for the built-in database: no class of this cluster makes any."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    os.chown(folder, 999, 999)
+    claim = {"namespace": place.namespace, "name": "data-my-fibflow-postgresql-0"}
+    spec = {
+        "capacity": {"storage": "8Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": str(folder)},
+        "claimRef": claim,
+    }
+    body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": place.namespace}, "spec": spec}
+    place.cluster.apply(json.dumps(body))
+    yield
+    place.cluster.kubectl("delete", "persistentvolume", place.namespace, "--wait=false")
+
+
+def test_the_built_in_database_keeps_tasks_and_its_password_for_the_next_release(place, volume):
+    place.install(_built_in(place))
+    place.cluster.apply(json.dumps(task_type("work")), place.namespace)
+    place.cluster.wait("condition=Ready", "tasktype/work", namespace=place.namespace)
+    place.fibflow("enqueue", "work")
+    before = place.fibflow("list")
+    place.helm("uninstall", "my", "--wait", "--timeout", "60s")
+    place.install(_built_in(place))
+    assert place.fibflow("list") == before and "work" in str(before)
+    place.uninstall()
+
+
 def test_the_built_in_database_needs_nothing_else(place):
-    image = place.cluster.give(releases.postgresql())
-    repository, _, tag = image.rpartition(":")
-    built_in = {"enabled": True, "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}}
-    said = place.install({"postgresql": built_in | {"persistence": {"enabled": False}}, "watchNamespaces": [place.namespace]})
+    said = place.install(_built_in(place, persistence={"enabled": False}))
     assert "the built-in PostgreSQL is for trying things out" in said
     assert f"the Secret fibflow-database in their own namespace. It is in\n{place.namespace};" in said
     assert "Phase:          Succeeded" in place.helm("test", "my")
@@ -135,7 +172,6 @@ def test_the_built_in_database_needs_nothing_else(place):
     place.uninstall()
 
 
-@ONLY_IN_FULL
 def test_helm_4_installs_tests_upgrades_rolls_back_and_uninstalls(place):
     place.program = "helm4"
     place.cluster.postgres.sql("CREATE DATABASE by_helm_4")
@@ -187,21 +223,18 @@ def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(refused)
     assert "postgresql://op@nowhere.invalid:5432/fibflow?sslmode=prefer is not available" in said
 
 
-@ONLY_IN_FULL
 def test_a_schema_that_is_newer_than_the_code_is_said_and_nothing_is_installed(refused, database, place):
     name, values = database
     place.cluster.postgres.sql("UPDATE fibflow.schema_version SET version = 'later', oldest_code = '77.0.0'", name)
     assert "has schema later, too new for fibflow" in (said := refused(values)) and "install fibflow 77.0.0 or newer" in said
 
 
-@ONLY_IN_FULL
 def test_a_second_installation_on_one_database_is_refused_before_anything_is_there(refused, installed, place):
     url = installed.cluster.postgres.url(DATABASE)
     place.cluster.apply(fleets.secret(url), place.namespace)
     assert "serves the installation 'chart/my' and not" in refused({"existingSecret": "fibflow-database"})
 
 
-@ONLY_IN_FULL
 @pytest.mark.parametrize("whose", ["migrations", "operator"])
 def test_a_role_without_rights_is_told_what_it_lacks_and_nothing_is_installed(refused, database, place, whose):
     name, _ = database
@@ -212,18 +245,34 @@ def test_a_role_without_rights_is_told_what_it_lacks_and_nothing_is_installed(re
     assert {"migrations": "permission denied", "operator": "'powerless_operator' lacks USAGE of the schema"}[whose] in said
 
 
-def test_who_may_edit_writes_task_types_but_none_with_workers(installed):
+def test_who_may_view_reads_who_may_edit_sets_no_workers_and_who_is_admin_does(installed):
     cluster, namespace = installed.cluster, installed.namespace
-    cluster.kubectl("create", "rolebinding", "ed", "-n", namespace, "--clusterrole=edit", "--user=ed")
-    as_ed = ("apply", "-n", namespace, "--as=ed", "-f", "-")
-    until(lambda: "yes" in _may(cluster, namespace), 20, "the role edit has been aggregated")
-    cluster.kubectl(*as_ed, text=json.dumps(task_type("plain")))
-    with pytest.raises(RuntimeError, match="forbidden"):
-        cluster.kubectl(*as_ed, text=json.dumps(resource("WorkerPool", "pool", app="a:b", image="i")))
+    for role in ("view", "edit", "admin"):
+        cluster.kubectl("create", "rolebinding", role, "-n", namespace, f"--clusterrole={role}", f"--user={role}")
+    own = {"app": "a:b", "image": "i", "replicas": 0}
+
+    def applies(who, body):
+        cluster.kubectl("apply", "-n", namespace, f"--as={who}", "-f", "-", text=json.dumps(body))
+
+    def is_refused(who, body, why):
+        with pytest.raises(RuntimeError, match=why):
+            applies(who, body)
+
+    until(lambda: _may(cluster, namespace, "admin"), 20, "the roles have been aggregated")
+    applies("edit", task_type("plain"))
+    assert "plain" in cluster.kubectl("get", "tasktypes", "-n", namespace, "--as=view", "-o", "name")
+    is_refused("view", task_type("other"), "forbidden")
+    is_refused("edit", resource("WorkerPool", "pool", app="a:b", image="i"), "forbidden")
+    runs_an_image = "only who may create WorkerPools may set spec.worker"
+    is_refused("edit", task_type("own", worker=own), runs_an_image)
+    applies("admin", task_type("own", worker=own))
+    applies("edit", task_type("own", worker=own, description="said by an editor"))
+    is_refused("edit", task_type("own", worker=own | {"image": "j"}), runs_an_image)
+    applies("admin", resource("WorkerPool", "pool", app="a:b", image="i", replicas=0))
 
 
-def _may(cluster, namespace):
+def _may(cluster, namespace, who):
     try:
-        return cluster.kubectl("auth", "can-i", "create", "tasktypes", "-n", namespace, "--as=ed")
+        return "yes" in cluster.kubectl("auth", "can-i", "create", "workerpools", "-n", namespace, f"--as={who}")
     except RuntimeError:
-        return "no"
+        return False

@@ -75,19 +75,19 @@ def test_the_walk_on_a_cluster_works_as_it_is_written(walk):
     first, *rest = commands()
     install = walk(first)
     assert record("H1 built-in", "helm install --wait with the built-in database", [time.monotonic() - begin], 60)
-    tested, _, ready, enqueued, shown = map(walk, rest)
+    *said, show, resume = rest
+    tested, _, ready, enqueued, listed = map(walk, said)
     assert "the built-in PostgreSQL is for trying things out" in install
     assert "Phase:          Succeeded" in tested
     assert ready.count("condition met") == 6
     assert int(enqueued) > 0
-    assert {"tasktype.fibflow.dev/index-stdlib", "crontask.fibflow.dev/every-two-seconds"} <= set(shown.split())
-    fibflow = f"kubectl exec --namespace {NAMESPACE} deploy/fibflow-operator -- fibflow"
+    assert {"tasktype.fibflow.dev/index-stdlib", "crontask.fibflow.dev/every-two-seconds"} <= set(listed.split())
 
-    def task():
-        return json.loads(walk(f"{fibflow} show {int(enqueued)} --output json"))["task"]
+    def of_the_task(command):
+        return walk(command.replace(" ID ", f" {int(enqueued)} "))
 
-    until(lambda: task()["suspend_reason"] == "awaiting_approval", 60, "the workflow awaits approval")
-    walk(f"{fibflow} resume {int(enqueued)} --reason read")
-    until(lambda: task()["status"] == "completed", 60, "the workflow has completed")
+    until(lambda: "awaiting_approval" in of_the_task(show), 60, "the workflow awaits approval")
+    of_the_task(resume)
+    until(lambda: "completed" in of_the_task(show), 60, "the workflow has completed")
     lines = walk(f"kubectl logs --namespace {NAMESPACE} --selector app.kubernetes.io/component=operator --tail -1").splitlines()
     assert {"leading", "lead_taken"} <= {json.loads(line)["event"] for line in lines}, "one of the two leads, and tells in JSON"

@@ -18,19 +18,25 @@ from unit.test_resources import ACCEPTED, REFUSED
 from unit.test_resources import resource as minimal
 
 
-def ask(plane, kind: str, body: dict[str, Any]) -> tuple[int, str]:
+@pytest.fixture(scope="module")
+def asked(definitions, cluster):
+    """Who is asked what it would take, without anything being stored."""
+    return cluster
+
+
+def ask(asked, kind: str, body: dict[str, Any]) -> tuple[int, str]:
     """Ask whether it would be created; what the API server answers."""
-    path = f"/apis/fibflow.dev/v1alpha1/namespaces/{plane.namespace}/{kind.lower()}s"
+    path = f"/apis/fibflow.dev/v1alpha1/namespaces/default/{kind.lower()}s"
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     query = [("dryRun", "All"), ("fieldValidation", "Strict")]
-    request = plane.cluster.api.param_serialize("POST", path, query_params=query, header_params=headers, body=body)
-    answer = plane.cluster.api.call_api(*request)
+    request = asked.api.param_serialize("POST", path, query_params=query, header_params=headers, body=body)
+    answer = asked.api.call_api(*request)
     return answer.status, answer.read().decode()
 
 
-def dry(plane, kind: str, body: dict[str, Any], expected: int = 201) -> str:
+def dry(asked, kind: str, body: dict[str, Any], expected: int = 201) -> str:
     """The same, of which the status is known; what is answered."""
-    status, text = ask(plane, kind, body)
+    status, text = ask(asked, kind, body)
     assert status == expected, text
     return text
 
@@ -41,8 +47,8 @@ def by_schema(kind, field, value) -> bool:
 
 
 @pytest.mark.parametrize(("kind", "field", "value"), ACCEPTED)
-def test_what_is_right_is_accepted(plane, kind, field, value):
-    dry(plane, kind, minimal(kind, **{field: value}))
+def test_what_is_right_is_accepted(asked, kind, field, value):
+    dry(asked, kind, minimal(kind, **{field: value}))
 
 
 SCHEMA_REFUSES: list[tuple[str, str, Any]] = [
@@ -70,12 +76,12 @@ def tried(cases: Iterable[Case]) -> list[Case]:
     return [case for case in found if case.is_own] + (others if FULL else others[::9])
 
 
-def test_every_bound_of_every_field_takes_what_is_at_it_and_nothing_beyond(plane):
+def test_every_bound_of_every_field_takes_what_is_at_it_and_nothing_beyond(asked):
     def accepted(case: Case) -> bool:
-        return ask(plane, case.kind, case.body)[0] == 201
+        return ask(asked, case.kind, case.body)[0] == 201
 
     def refused(case: Case) -> bool:
-        status, said = ask(plane, case.kind, case.body)
+        status, said = ask(asked, case.kind, case.body)
         return status == 422 and f"{case.place}: " in said
 
     with ThreadPoolExecutor(8) as several:
@@ -85,35 +91,35 @@ def test_every_bound_of_every_field_takes_what_is_at_it_and_nothing_beyond(plane
 
 
 @pytest.mark.parametrize(("kind", "field", "value"), SCHEMA_REFUSES + CEL_REFUSES)
-def test_what_is_wrong_is_refused(plane, kind, field, value):
-    assert f"spec.{field}" in dry(plane, kind, minimal(kind, **{field: value}), expected=422)
+def test_what_is_wrong_is_refused(asked, kind, field, value):
+    assert f"spec.{field}" in dry(asked, kind, minimal(kind, **{field: value}), expected=422)
 
 
-def test_the_workers_of_a_types_own_take_what_a_pool_takes_and_stand_beside_no_pool(plane):
+def test_the_workers_of_a_types_own_take_what_a_pool_takes_and_stand_beside_no_pool(asked):
     own = minimal("WorkerPool")["spec"]
     for _, field, value in (each for each in ACCEPTED if each[0] == "WorkerPool"):
-        made = json.loads(dry(plane, "TaskType", minimal("TaskType", worker={**own, field: value})))
+        made = json.loads(dry(asked, "TaskType", minimal("TaskType", worker={**own, field: value})))
         assert contains(made["spec"]["worker"][field], value)
     both = minimal("TaskType", worker=own, workerPoolRef={"name": "pool"})
-    assert "give either workerPoolRef or worker" in dry(plane, "TaskType", both, expected=422)
+    assert "give either workerPoolRef or worker" in dry(asked, "TaskType", both, expected=422)
 
 
 @pytest.mark.parametrize("kind", schemas.kinds())
-def test_a_name_has_at_most_forty_two_characters(plane, kind):
+def test_a_name_has_at_most_forty_two_characters(asked, kind):
     body = minimal(kind)
-    dry(plane, kind, {**body, "metadata": {"name": "x" * 42}})
-    assert "metadata.name" in dry(plane, kind, {**body, "metadata": {"name": "x" * 43}}, expected=422)
+    dry(asked, kind, {**body, "metadata": {"name": "x" * 42}})
+    assert "metadata.name" in dry(asked, kind, {**body, "metadata": {"name": "x" * 43}}, expected=422)
 
 
 @pytest.mark.parametrize("kind", schemas.kinds())
-def test_an_unknown_field_is_refused_by_strict_validation(plane, kind):
+def test_an_unknown_field_is_refused_by_strict_validation(asked, kind):
     body = copy.deepcopy(minimal(kind))
     body["spec"]["nonsense"] = 1
-    assert "nonsense" in dry(plane, kind, body, expected=400)
+    assert "nonsense" in dry(asked, kind, body, expected=400)
 
 
-def test_defaults_are_filled_in_and_inherited_fields_have_none(plane):
-    found = {kind: json.loads(dry(plane, kind, minimal(kind)))["spec"] for kind in schemas.kinds()}
+def test_defaults_are_filled_in_and_inherited_fields_have_none(asked):
+    found = {kind: json.loads(dry(asked, kind, minimal(kind)))["spec"] for kind in schemas.kinds()}
     assert found["TaskType"] == {"deletionPolicy": "Drain"}
     left = {"concurrencyPolicy": "Forbid", "missedRunPolicy": "RunLatest", "suspend": False, "pauseOnFailure": True}
     assert {name: found["CronTask"][name] for name in left} == left and len(found["CronTask"]) == len(left) + 2
@@ -122,9 +128,9 @@ def test_defaults_are_filled_in_and_inherited_fields_have_none(plane):
     assert found["WorkerPool"] == {**plain, "databaseSecretRef": secret}
 
 
-def test_a_volume_of_the_node_is_no_field(plane):
+def test_a_volume_of_the_node_is_no_field(asked):
     volumes = [{"name": "host", "hostPath": {"path": "/"}}]
-    assert "hostPath" in dry(plane, "WorkerPool", minimal("WorkerPool", volumes=volumes), expected=400)
+    assert "hostPath" in dry(asked, "WorkerPool", minimal("WorkerPool", volumes=volumes), expected=400)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +189,9 @@ def own_fields() -> list[str]:
     return once if FULL else once[::9]
 
 
-def test_every_field_is_explained(plane):
+def test_every_field_is_explained(asked):
     for path in own_fields():
-        said = plane.cluster.kubectl("explain", path)
+        said = asked.kubectl("explain", path)
         assert "<empty>" not in said and len(said.partition("DESCRIPTION:")[2].strip()) > 10, path
 
 

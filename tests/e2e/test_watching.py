@@ -12,18 +12,18 @@ import pytest
 
 from cluster.waiting import until
 from e2e import fleets, releases, truths
-from e2e.planes import ONLY_IN_FULL, cron_task
+from e2e.planes import FULL, cron_task
 from e2e.releases import CHART, ROOT, Prometheus, Release
 from fibflow import Client, NewTask
 from manifests.test_alerts import GROUPS
 from manifests.test_dashboard import EXPRESSIONS, QUERIES
 
-pytestmark = ONLY_IN_FULL
 DATABASE = "watched"
+OLD, LOST, LATELY, TICKS = (60, 4, "1m", 20) if FULL else (15, 1, "20s", 5)
 SHARPER = {
-    "(fibflow_oldest_pending_seconds) > 300": "(fibflow_oldest_pending_seconds) > 60",
+    "(fibflow_oldest_pending_seconds) > 300": f"(fibflow_oldest_pending_seconds) > {OLD}",
     "(fibflow_cron_overdue_seconds) > 60": "(fibflow_cron_overdue_seconds) > 3",
-    "fibflow_lost_workers_total[15m]": "fibflow_lost_workers_total[1m]",
+    "fibflow_lost_workers_total[15m])) > 4": f"fibflow_lost_workers_total[{LATELY}])) > {LOST}",
 }
 """What would take long in the rules, and what stands for it here; besides, no alert waits for more than two seconds."""
 
@@ -104,7 +104,7 @@ def busy(watched):
     client.enqueue("work", {"seconds": 30}, timeout=1, max_attempts=1)
     watched.apply(cron_task("failing", schedule="* * * * * *", payload={"fail": True}))
     until(lambda: watched.sql("SELECT count(*) FROM fibflow.cron_task WHERE paused") == "1", 30, "a failure pauses it")
-    until(lambda: watched.sql("SELECT count(*) > 20 FROM fibflow.cron_tick") == "t", 60, "it has ticked")
+    until(lambda: watched.sql(f"SELECT count(*) > {TICKS} FROM fibflow.cron_tick") == "t", 60, "it has ticked")
     client.pause_cron("ticking")
     until(lambda: watched.sql("SELECT count(*) FROM fibflow.task WHERE state = 'running'") == "0", 30, "all has ended")
     client.enqueue_many([NewTask("work", {"seconds": 500})] * 3 + [NewTask("apart")] * 5)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fibflow import App, Client, Options, PermanentError
+from fibflow import App, Client, Options, PermanentError, logs
 from fibflow.errors import DatabaseUnavailable, InvalidInput
-from fibflow.logs import configure, logger
+from fibflow.logs import Levels, configure, logger
 from fibflow.store import leases
 from fibflow.store.retention import A_DAY, AN_HOUR
 from fibflow.store.tasktypes import Declaration
@@ -177,21 +177,55 @@ def test_the_log_tells_transitions_and_no_password(workplace, caplog):
     assert "hunter2" not in everything
 
 
-def test_a_worker_writes_info_to_its_own_stream():
-    stream = io.StringIO()
+@pytest.fixture
+def undone(monkeypatch):
+    """Logging is afterwards as it was."""
+    monkeypatch.setattr(logs, "_configured", None)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    try:
-        configure(stream=stream)
-        logger("fibflow_worker.runtime").info("worker_registered", worker_id=7)
-        logger("fibflow.store.enqueue").debug("task_created", tasks=1)
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        for name in ("fibflow", "fibflow_worker"):
-            logging.getLogger(name).setLevel(logging.NOTSET)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("fibflow", "fibflow_worker", "fibflow_operator"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def test_a_worker_writes_info_to_its_own_stream(undone):
+    stream = io.StringIO()
+    configure(Levels(), stream)
+    logger("fibflow_worker.runtime").info("worker_registered", worker_id=7)
+    logger("fibflow.store.enqueue").debug("task_created", tasks=1)
     (line,) = map(json.loads, stream.getvalue().splitlines())
     assert (line["event"], line["worker_id"], line["logger"]) == ("worker_registered", 7, "fibflow_worker.runtime")
+
+
+def test_records_of_an_applications_own_logger_have_the_facts_that_ours_have(undone):
+    stream = io.StringIO()
+    configure(Levels(others="INFO"), stream)
+    shop = logging.getLogger("shop")
+    shop.debug("unheard")
+    shop.info("sold %d", 3)
+    try:
+        raise KeyError("apple")
+    except KeyError:
+        shop.exception("not sold")
+    sold, failed = map(json.loads, stream.getvalue().splitlines())
+    assert (sold["event"], sold["level"], sold["logger"]) == ("sold 3", "info", "shop") and sold["timestamp"].endswith("Z")
+    assert failed["level"] == "error" and "KeyError: 'apple'" in failed["exception"]
+
+
+def test_a_person_at_a_terminal_reads_lines_and_no_json(undone):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    configure(Levels(), stream)
+    logger("fibflow_worker.runtime").info("worker_registered", worker_id=7)
+    logging.getLogger("shop").warning("sold out")
+    first, second = stream.getvalue().splitlines()
+    assert "worker_registered" in first and "worker_id" in first and not first.startswith("{")
+    assert "warning" in second and "sold out" in second
 
 
 def failing(ctx, payload):

@@ -20,7 +20,7 @@ from fibflow.cli_program import Place, connected, did, listed, located, reading,
 from fibflow.cli_tasks import tasks
 from fibflow.cli_values import Seconds
 from fibflow.encoding import LONGEST_DURATION, number, optional_text, text
-from fibflow.logs import LEVELS, configure
+from fibflow.logs import LEVELS, Levels, configure
 from fibflow.model import FINAL, Status
 
 PRUNABLE = sorted(str(status) for status in FINAL)
@@ -37,7 +37,7 @@ def commands(log_level: str | None) -> None:
     Exit codes: 0 done; 1 the database or something else of fibflow failed; 2 bad input: a wrong value or option, an
     unknown id, a verb that the task's status does not allow, a database that is not there, not migrated or damaged.
     """
-    configure(log_level or "WARNING")
+    configure(Levels(log_level or "WARNING"))
     if log_level is not None:  # for the workers that this command becomes or starts
         os.environ["FIBFLOW_LOG_LEVEL"] = log_level
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -25,6 +25,9 @@ STEPS: list[Processor] = [
     structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
 ]
 
+OF_OTHERS: list[Processor] = STEPS[1:-1]
+"""What a record of an application's own logger, or of a library's, gets before it is shown: the same facts as ours."""
+
 
 def logger(name: str) -> Logger:
     """The logger of a module: `log.info("task_recovered", task_id=7)`."""
@@ -34,17 +37,33 @@ def logger(name: str) -> Logger:
     return wrapped
 
 
-def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Write the events of this program to `stream` (stderr), from `level` on."""
+class Levels(NamedTuple):
+    """From which level on our own events are written, and records of other loggers, an application's and libraries'."""
+
+    ours: str = "INFO"
+    others: str = "WARNING"
+
+
+_configured: Levels | None = None
+
+
+def configured() -> Levels | None:
+    """What this program was told to write; None in a program that embeds fibflow, whose logs are its own business."""
+    return _configured
+
+
+def configure(levels: Levels, stream: TextIO | None = None) -> None:
+    """Write the events of this program to `stream` (stderr) from these levels on."""
+    global _configured
+    _configured = levels
     target = stream or sys.stderr
     terminal = target.isatty()
     show: Processor = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     steps: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, show]
     lines = logging.StreamHandler(target)
-    lines.setFormatter(structlog.stdlib.ProcessorFormatter(processors=steps))
+    lines.setFormatter(structlog.stdlib.ProcessorFormatter(processors=steps, foreign_pre_chain=OF_OTHERS))
     root = logging.getLogger()
     root.handlers[:] = [lines]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("fibflow").setLevel(level)
-    logging.getLogger("fibflow_worker").setLevel(level)
-    logging.getLogger("fibflow_operator").setLevel(level)
+    root.setLevel(levels.others)
+    for ours in ("fibflow", "fibflow_worker", "fibflow_operator"):
+        logging.getLogger(ours).setLevel(levels.ours)

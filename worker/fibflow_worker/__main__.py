@@ -21,7 +21,7 @@ from fibflow import encoding
 from fibflow.app import App
 from fibflow.cli_values import Seconds, Whole, tell
 from fibflow.errors import AppImportError, FibflowError, one_line, sentence, shown
-from fibflow.logs import LEVELS, configure, logger
+from fibflow.logs import LEVELS, Levels, configure, logger
 from fibflow.store.database import Database
 from fibflow.store.schema import check_schema
 from fibflow.store.sqlite_file import check_file
@@ -65,7 +65,7 @@ def main(
     """Serve the task types of an application, of FIBFLOW_APP if none is given, until SIGTERM."""
     if exit_with_parent:
         threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
-    configure(log_level)
+    configure(Levels(log_level, "INFO" if log_level == "DEBUG" else log_level))  # the DEBUG of all libraries helps nobody
     try:
         worker = Worker(load(app), _database(database, namespace), Settings(**settings))
     except FibflowError as error:

@@ -23,6 +23,7 @@ from fibflow.app import LOOP, PROCESS, Handler
 from fibflow.context import AttemptContext, HandlerTimeout, Spawned, Suspended
 from fibflow.errors import InvalidInput, PermanentError, Retry
 from fibflow.lifecycle import Facts, Next, after_failure, after_release, ended
+from fibflow.logs import configured
 from fibflow.model import NewTask, Outcome, Status
 from fibflow.store.claim import Claimed
 from fibflow.store.ending import Ending, Key
@@ -124,7 +125,7 @@ def _call_of(attempt: Attempt, arguments: dict[str, Any]) -> Call:
     function, context = attempt.handler.function, attempt.context
     fields = {name: getattr(context, name) for name in PASSED}
     carried = None if attempt.traced is None else attempt.traced.carried
-    return Call(function.__module__, function.__name__, fields, arguments, carried)
+    return Call(function.__module__, function.__name__, fields, arguments, carried, configured())
 
 
 def _reporter(attempt: Attempt, places: Places) -> Callable[[Any], Awaitable[None]]:

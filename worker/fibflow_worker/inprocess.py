@@ -11,18 +11,21 @@ from typing import Any
 
 from fibflow import tracing
 from fibflow.context import AttemptContext, Context
+from fibflow.logs import Levels, configure, configured
 from fibflow_worker.child import Link
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A handler by its module and name, the fields of its context, its arguments, and the trace that it is part of."""
+    """A handler by its module and name, the fields of its context, its arguments, the trace that it is part of, and what the
+    worker writes to its log."""
 
     module: str
     name: str
     fields: dict[str, Any]
     arguments: dict[str, Any]
     trace: str | None = None
+    levels: Levels | None = None
 
 
 PASSED = tuple(name for name in AttemptContext.__dataclass_fields__ if name not in ("started", "cancelled"))
@@ -31,6 +34,8 @@ PASSED = tuple(name for name in AttemptContext.__dataclass_fields__ if name not 
 
 def call_handler(link: Link, call: Call) -> Any:
     """Call the handler in this process; what it returned."""
+    if call.levels is not None and configured() is None:  # before the application, which may have wishes of its own
+        configure(call.levels)
     function = getattr(importlib.import_module(call.module), call.name)
     context = LinkedContext(**call.fields, tell=lambda task_id, fence, note, snapshot: link.note((note, snapshot)))
     context.link = link
