@@ -162,6 +162,7 @@ def test_the_built_in_database_keeps_tasks_and_its_password_for_the_next_release
     place.uninstall()
 
 
+@ONLY_IN_FULL  # in short, the README's walk is this
 def test_the_built_in_database_needs_nothing_else(place):
     said = place.install(_built_in(place, persistence={"enabled": False}))
     assert "the built-in PostgreSQL is for trying things out" in said
