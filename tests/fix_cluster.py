@@ -24,8 +24,9 @@ _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a cluster comes last: the other tests are quicker, and want the processors for themselves."""
-    items.sort(key=lambda item: bool(_wanted(item)))
+    """What needs a cluster comes last: the other tests are quicker, and want the processors for themselves. After it comes
+    only what looks back at the whole run."""
+    items.sort(key=lambda item: (bool(_wanted(item)), item.get_closest_marker("last") is not None))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,8 +1,8 @@
 """Comparisons that find what no event told: whole lists of the API server, and what the database holds.
 
     listed    every resource is listed anew: what was missed, above all deletions, comes to light
-    looked    rows that lack a resource, resources that lack a row (the database was wiped), figures that changed; all, where
-              what was committed may be gone
+    looked    rows that lack a resource, resources that lack a row (the database was wiped), refusals that something other than
+              a resource may mend, figures that changed; all, where what was committed may be gone
 
 They only name keys to be looked at. A list that is refused or cut names none: an empty answer is not an empty world.
 """
@@ -26,12 +26,15 @@ from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.kube.resources import Listed
 from fibflow_operator.names import of_pool
 from fibflow_operator.observed import OBSERVED
+from fibflow_operator.reasons import Reason
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.world import Key, Kind, Resource
 
 log = logger(__name__)
 SHARE, SELDOM = 50, 60.0
 """Times as long as it took to count all tasks nobody counts again: it costs a fiftieth of the time; but seconds, at most."""
+MENDED_ELSEWHERE = (Reason.TASK_TYPE_NOT_FOUND, Reason.REFUSED)
+"""Why a spec is refused that may come into force though no resource changes: code declares the type, the database takes it."""
 DOUBTED = 3
 """Lists that found changes of which the watch told nothing, until it is taken for dead."""
 
@@ -121,6 +124,7 @@ class Glance:
         found = Looked(to_cancel=await database.run(tasks_to_cancel), anew=self.footing not in (None, footing))
         for kind, names in ((Kind.CRON_TASK, crons), (Kind.TASK_TYPE, types), (Kind.WORKER_POOL, pools)):
             found.rows |= _differing(scene, kind, names)
+        found.rows |= _refused_till_now(scene)
         found.reports |= {_key(Kind.CRON_TASK, name) for name in _changed(self.crons, crons)}
         found.reports |= {_key(Kind.TASK_TYPE, name) for name in _changed(self.types, types)}
         found.reports |= {of_pool(*name) for name in _changed(self.pools, occupied)}
@@ -148,6 +152,12 @@ def _differing(scene: Scene, kind: Kind, names: Mapping[Name, object]) -> set[Ke
     stored = {_key(kind, name) for name in names}
     lost = {key for key in scene.world.keys(kind) if key not in stored}
     return lost | {key for key in stored if scene.world.is_gone(key)}
+
+
+def _refused_till_now(scene: Scene) -> set[Key]:
+    """Those that have a row, too: the last good one."""
+    refusals = ((key, standing.refusal) for key, standing in scene.standings.items())
+    return {key for key, refusal in refusals if refusal is not None and refusal.reason in MENDED_ELSEWHERE}
 
 
 def _changed(before: Mapping[Name, object], now: Mapping[Name, object]) -> set[Name]:

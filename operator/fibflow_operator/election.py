@@ -97,7 +97,7 @@ class Election:
         if (lease := self._lease) is not None:
             self._lease = None
             try:
-                await self.api.run(self.leases.write, lease, "")
+                await self.api.run(self._returned, lease)
             except ApiFailure as failure:
                 log.warning("lease_not_given_back", error=str(failure))
 
@@ -146,8 +146,14 @@ class Election:
 
     def _renewed(self, lease: Lease) -> Lease | None:
         """Replace what we wrote last; None if another has."""
-        if (renewed := self.leases.write(lease, self.identity)) is not None:
-            return renewed
+        return self.leases.write(lease, self.identity) or self._still_ours()
+
+    def _returned(self, lease: Lease) -> None:
+        """Replace what we wrote last by one that nobody holds."""
+        if self.leases.write(lease, "") is None and (found := self._still_ours()) is not None:
+            self.leases.write(found, "")
+
+    def _still_ours(self) -> Lease | None:
+        """The Lease if we hold it: a renewal whose answer was lost, or nobody waited for, has changed its version."""
         found = self.leases.read()
-        # A renewal whose answer was lost has changed the version, and is ours all the same.
         return found if found and found.holder == self.identity else None

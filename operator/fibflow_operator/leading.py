@@ -35,7 +35,7 @@ from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.reconcile.workers import Workloads
 from fibflow_operator.syncing import Syncing
 from fibflow_operator.worker_controller import WorkerController
-from fibflow_operator.world import Key, Kind, Resource, World
+from fibflow_operator.world import Key, Kind, Resource, World, in_order
 from fibflow_operator.writing import Writer
 
 log = logger(__name__)
@@ -47,7 +47,7 @@ LIST_FIRST = 30.0
 """Seconds for which the watch waits for the first list and its rows, at most."""
 ROWS_FIRST = 5.0
 """Seconds for which a status waits for rows, at most."""
-WATCH_BEGINS = 2.0
+WATCH_BEGINS = 5.0
 """Seconds after which a watch that was begun has most likely listed what it watches."""
 CANCELLED_AT_ONCE = 100
 
@@ -76,6 +76,10 @@ class Periods:
     health: float = 30.0
 
 
+async def _at_once() -> None:
+    """Nothing goes first."""
+
+
 @dataclass(slots=True)
 class Leading:
     """One time of leading; a new one begins with nothing."""
@@ -98,6 +102,7 @@ class Leading:
     """Set once a look at the database was tried: a status written before would say that nothing is paused or waits."""
     listed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once whole lists were tried."""
+    _listing: asyncio.Lock = field(default_factory=asyncio.Lock)
     scene: Scene = field(init=False)
     controller: WorkerController = field(init=False)
     autoscaler: Autoscaler = field(init=False)
@@ -147,7 +152,7 @@ class Leading:
                 group.create_task(self._work("rows", number, ROWS_AT_ONCE, self.syncing.sync))
             await self.looked.wait()
             for number in range(REPORT_WORKERS):
-                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self._tell_statuses))
+                group.create_task(self._work("reports", number, REPORTS_AT_ONCE, self.syncing.tell, self._rows_first))
 
     async def _take(self) -> None:
         while True:
@@ -176,9 +181,10 @@ class Leading:
     async def list(self) -> None:
         """Compare with the API server."""
         found: list[set[Key] | None] = []
-        for kind, namespace in product(Kind, self.namespaces):
-            with self.rounds.at("list"):
-                found.append(await listed(self.scene, self.cluster, kind, namespace, self.rows.add))
+        async with self._listing:
+            for kind, namespace in product(Kind, self.namespaces):
+                with self.rounds.at("list"):
+                    found.append(await listed(self.scene, self.cluster, kind, namespace, self.rows.add))
         API_UP.set(None not in found)
         self.listed.set()
         self.controller.try_again()
@@ -203,7 +209,7 @@ class Leading:
         try:
             with self.rounds.at("look"):
                 found = await self.glance.look(self.scene)
-                self.rows.add(found.rows)
+                self.rows.add(in_order(found.rows))
                 self.reports.add(found.reports)
                 self.looked.set()
                 await self.controller.remember(found.anew)
@@ -237,20 +243,27 @@ class Leading:
 
     # ── emptying them ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _work(self, stage: str, number: int, limit: int, work: Callable[[Collection[Key]], Awaitable[None]]) -> None:
+    async def _work(
+        self,
+        stage: str,
+        number: int,
+        limit: int,
+        work: Callable[[Collection[Key]], Awaitable[None]],
+        before: Callable[[], Awaitable[None]] = _at_once,
+    ) -> None:
         queue = self._queues[stage]
         while True:
             keys = await queue.taking(limit)
+            await before()
             with TOOK.labels(stage).time(), self.rounds.at(f"{stage} {number}"):
                 await work(keys)
 
-    async def _tell_statuses(self, keys: Collection[Key]) -> None:
-        """Rows go first: ten thousand are in force sooner if nothing is told meanwhile. That they fail is told at once."""
+    async def _rows_first(self) -> None:
+        """Ten thousand rows are in force sooner if no status is told meanwhile. That rows fail is told at once."""
         if not self.syncing.rows_fail:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ROWS_FIRST):
                     await self.rows.drained.wait()
-        await self.syncing.tell(keys)
 
 
 async def _repeated(work: Callable[[], Awaitable[None]], period: float) -> None:

@@ -120,7 +120,8 @@ class Queue(Generic[K]):
     @property
     def oldest(self) -> float:
         """Seconds that the key which is ready for longest has not been taken."""
-        return self._clock() - next(iter(self._ready.values())) if self._ready else 0.0
+        since = next(iter(tuple(self._ready.values())), None)  # a copy, for health and metrics ask from other threads
+        return 0.0 if since is None else self._clock() - since
 
     @property
     def stalled(self) -> float:
@@ -131,6 +132,10 @@ class Queue(Generic[K]):
     def retrying(self) -> int:
         """Keys that failed and wait."""
         return len(self._waiting)
+
+    def __contains__(self, key: K) -> bool:
+        """Whether it is ready or worked on."""
+        return key in self._ready or key in self._busy
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._waiting) + len(self._busy)

@@ -16,11 +16,12 @@ from fibflow.logs import logger
 from fibflow.metrics import counter
 from fibflow_operator.kube.api import ApiFailure
 from fibflow_operator.queue import Queue
+from fibflow_operator.reasons import Reason
 from fibflow_operator.reconcile import report, rows
 from fibflow_operator.reconcile.report import Teller, Told
 from fibflow_operator.reconcile.subject import Scene
 from fibflow_operator.verdict import Standing
-from fibflow_operator.world import Key
+from fibflow_operator.world import Key, Kind
 
 log = logger(__name__)
 STAGES = ("rows", "reports")
@@ -58,7 +59,17 @@ class Syncing:
             self.rows.done(key)
         self.rows.add(following)
         self.synced(keys)
-        self.reports.add(keys)
+        self.reports.add(key for key in keys if not self._comes_again(key))
+
+    def _comes_again(self, key: Key) -> bool:
+        """Whether its row is looked at once more, and what is to be told is known only then: it changed meanwhile, or the type
+        that it lacks is being stored."""
+        if key in self.rows:
+            return True
+        refusal, resource = self.scene.standings.get(key, Standing()).refusal, self.scene.world.get(key)
+        if resource is None or refusal is None or refusal.reason is not Reason.TASK_TYPE_NOT_FOUND:
+            return False
+        return Key(Kind.TASK_TYPE, key.namespace, str(resource.reference)) in self.rows
 
     async def _not_synced(self, keys: Collection[Key], error: Exception) -> None:
         known = isinstance(error, DatabaseError | LeadLost)

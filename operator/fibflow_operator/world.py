@@ -48,6 +48,12 @@ class Key(NamedTuple):
         return Name(self.namespace, self.name)
 
 
+def in_order(keys: Iterable[Key]) -> list[Key]:
+    """Those first that others may need."""
+    places = {kind: place for place, kind in enumerate(Kind)}
+    return sorted(keys, key=lambda key: places[key.kind])
+
+
 class Edition(NamedTuple):
     """One spec of one resource."""
 
@@ -212,7 +218,7 @@ class World:
             known = self._resources[key]
             inside = namespace in (None, key.namespace)
             if inside and key not in listed and known.version <= version:
-                self._remember(key, known.version)
+                self._remember(key, version)  # whatever is older is of one that is gone
                 self._drop(key)
                 touched |= {key} | self.dependents(known)
         self._complete.add((kind, namespace))

@@ -56,6 +56,27 @@ def test_a_connection_that_went_silent_is_found_out_within_seconds(tmp_path):
         connection.close()
 
 
+@pytest.mark.parametrize(
+    ("refused", "gone"),
+    [
+        (ApiRefused(404, "not found"), True),
+        (ApiRefused(409, "Precondition failed: UID in precondition: u1, UID in object meta: u2"), True),
+        (ApiRefused(409, "the object has been modified; please apply your changes to the latest version"), False),
+    ],
+)
+def test_a_status_is_nobodys_where_its_resource_is_gone_and_tried_again_where_others_write(refused, gone):
+    class Refusing:
+        def call(self, *request: Any, **named: Any) -> Any:
+            raise refused
+
+    api: Any = Refusing()
+    if gone:
+        assert resources.write_status(api, POOL, {}) is None
+        return
+    with pytest.raises(ApiRefused):
+        resources.write_status(api, POOL, {})
+
+
 KEEPING = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
 

@@ -104,6 +104,25 @@ def test_who_gives_it_back_is_followed_at_once():
     asyncio.run(scene())
 
 
+def test_who_ends_during_a_renewal_gives_back_what_that_made_of_it():
+    clock, shelf = Clock(), Shelf()
+    first, second = election(shelf, "a", clock), election(shelf, "b", clock)
+
+    async def scene():
+        await first._try()
+        shelf.write(shelf.lease, "a")  # nobody waited for its answer
+        await first.give_back()
+        followed = await second._try()
+        assert followed is not None and followed.holder == "b"
+        await first._try()
+        first._lease = followed
+        shelf.write(followed, "b")
+        await first.give_back()
+        assert shelf.lease is not None and shelf.lease.holder == "b", "another's is not given back"
+
+    asyncio.run(scene())
+
+
 def test_a_leader_that_cannot_renew_stops_before_another_may_begin():
     shelf, ended = Shelf(), []
     times = Times(duration=1.0, deadline=0.3, retry=0.05)

@@ -8,7 +8,6 @@ import pytest
 from controller.shelf import Shelf
 from fibflow_operator import leading
 from fibflow_operator.leading import Leading
-from fibflow_operator.syncing import Syncing
 from fibflow_operator.world import Key, Kind
 
 KEY = Key(Kind.TASK_TYPE, "shop", "one")
@@ -30,54 +29,41 @@ def watches_begin_at_once(monkeypatch):
     monkeypatch.setattr(leading, "WATCH_BEGINS", 0.0)
 
 
-@pytest.fixture
-def told(monkeypatch):
-    """The keys of which statuses were told."""
-    found: list[Any] = []
-
-    async def tell(self: Syncing, keys: Any) -> None:
-        found.extend(keys)
-
-    monkeypatch.setattr(Syncing, "tell", tell)
-    return found
-
-
-def test_statuses_wait_while_rows_are_to_be_brought_up_to_date(told):
+def test_statuses_wait_while_rows_are_to_be_brought_up_to_date():
     async def story():
         one = begun()
         one.rows.add([KEY])
-        telling = asyncio.ensure_future(one._tell_statuses([KEY]))
+        waiting = asyncio.ensure_future(one._rows_first())
         await turns()
-        assert told == []
+        assert not waiting.done()
         one.rows.take(1)
-        await telling
-        assert told == [KEY]
+        await waiting
 
     asyncio.run(story())
 
 
-def test_that_rows_fail_is_told_while_there_are_always_some_to_try_again(told):
+def test_that_rows_fail_is_told_while_there_are_always_some_to_try_again():
     async def story():
         one = begun()
         one.rows.add([KEY])
         one.syncing.rows_fail = True
-        await asyncio.wait({asyncio.ensure_future(one._tell_statuses([KEY]))}, timeout=leading.ROWS_FIRST / 5)
-        assert told == [KEY]
+        waiting = asyncio.ensure_future(one._rows_first())
+        await turns()
+        assert waiting.done()
 
     asyncio.run(story())
 
 
-def test_statuses_do_not_wait_for_ever(told, monkeypatch):
+def test_statuses_do_not_wait_for_ever(monkeypatch):
     monkeypatch.setattr(leading, "ROWS_FIRST", 0.01)
 
     async def story():
         one = begun()
         one.rows.add([KEY])
         async with asyncio.timeout(20):
-            await one._tell_statuses([KEY])
+            await one._rows_first()
 
     asyncio.run(story())
-    assert told == [KEY]
 
 
 def test_the_watch_begins_once_the_rows_of_the_first_list_are_on_their_way():

@@ -47,6 +47,15 @@ def test_a_late_event_does_not_bring_a_deleted_resource_back():
     assert not world.is_gone(key("a"))
 
 
+def test_what_a_list_lacked_is_not_brought_back_by_a_version_from_before_it():
+    world = World()
+    world.see(resource("a", 5))
+    world.see_all(Kind.TASK_TYPE, None, 8, [])
+    assert world.see(resource("a", 6)) == set(), "an answer that was late"
+    assert world.is_gone(key("a"))
+    assert world.see(resource("a", 9, uid="v")) == {key("a")}
+
+
 def test_a_late_deletion_does_not_take_a_resource_that_was_made_anew():
     world = World()
     world.see(resource("a", 8, uid="v"))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cluster import until
-from e2e.planes import ONLY_IN_FULL, cron_task, resource, task_type
+from e2e.planes import cron_task, resource, task_type
 from e2e.test_sync import HOSTILE
 
 KINDS = ("TaskType", "CronTask", "WorkerPool")
@@ -43,7 +43,6 @@ def put(plane, kind, name, **spec):
 NEW = (("CronTask", "grown"), ("TaskType", "new"), ("WorkerPool", "new"))
 
 
-@ONLY_IN_FULL
 def test_what_is_newer_than_the_operator_is_told_and_stops_nobody_also_after_a_start(newer):
     first = newer.start()
     newer.apply(task_type("work"), cron_task("grown"))

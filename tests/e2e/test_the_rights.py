@@ -1,7 +1,9 @@
 """The operator's rights: what it did, as the proxy saw it in the whole run, is what operator/rbac.yaml allows.
 
-This file's name makes it the last of those that start operators, and it does itself what needs a reason to be done.
+It comes after all others, and does itself what needs a reason to be done.
 """
+
+import pytest
 
 from cluster import until
 from cluster.calls import rules as needed
@@ -10,6 +12,8 @@ from e2e.planes import cron_task, resource, task_type
 from fibflow import Client
 from fibflow.store import leases
 from fibflow.store.leases import Origin
+
+pytestmark = pytest.mark.last
 
 
 def allowed() -> set[tuple[str, str, str]]:

@@ -40,7 +40,8 @@ def write_status(api: Api, resource: Resource, status: Mapping[str, Any]) -> Res
     try:
         return seen({"kind": str(kind), **api.call("PATCH", f"{_path(kind, namespace)}/{name}/status", body=body)})
     except ApiRefused as refused:
-        if refused.status in (404, 409):
+        made_anew = refused.status == 409 and "Precondition failed: UID" in str(refused)
+        if refused.status == 404 or made_anew:
             return None
         raise
 
