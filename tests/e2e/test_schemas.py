@@ -54,6 +54,7 @@ def test_what_is_right_is_accepted(asked, kind, field, value):
 SCHEMA_REFUSES: list[tuple[str, str, Any]] = [
     (kind, field, value) for kind, field, value, _ in REFUSED if by_schema(kind, field, value)
 ]
+A_KEY = {"name": "a", "key": "b"}
 CEL_REFUSES: list[tuple[str, str, Any]] = [
     ("TaskType", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}),
     ("CronTask", "retry", {"backoffSeconds": 5, "maxBackoffSeconds": 4}),
@@ -62,6 +63,7 @@ CEL_REFUSES: list[tuple[str, str, Any]] = [
     ("WorkerPool", "env", [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]),
     ("WorkerPool", "env", [{"name": "A"}]),
     ("WorkerPool", "env", [{"name": "A", "valueFrom": {}}]),
+    ("WorkerPool", "env", [{"name": "A", "valueFrom": {"secretKeyRef": A_KEY, "configMapKeyRef": A_KEY}}]),
     ("WorkerPool", "scaling", {"minReplicas": 3, "maxReplicas": 2}),
     ("WorkerPool", "labels", {"fibflow.dev/pool": "other"}),
     ("WorkerPool", "labels", {"app.kubernetes.io/name": "other"}),
@@ -95,6 +97,38 @@ def test_what_is_wrong_is_refused(asked, kind, field, value):
     assert f"spec.{field}" in dry(asked, kind, minimal(kind, **{field: value}), expected=422)
 
 
+TRANSITIONS = ("name cannot be changed", "replicas cannot be changed")
+"""The rules about what was there before, which tests of their own try below."""
+
+
+def rules(kind: str) -> set[str]:
+    """What the rules of a kind's schema say when they refuse."""
+    messages: set[str] = set()
+
+    def collect(schema: Any) -> None:
+        messages.update(rule["message"] for rule in schema.get("x-kubernetes-validations", ()))
+        for part in (*schema.get("properties", {}).values(), schema.get("items")):
+            if part:
+                collect(part)
+
+    (file,) = (file for file in DEFINITIONS if file.stem == kind.lower())
+    collect(yaml.safe_load(file.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+    return messages
+
+
+@pytest.mark.parametrize("kind", schemas.kinds())
+def test_every_rule_has_refused_something(asked, kind):
+    own = minimal("WorkerPool")["spec"]
+    wrong = [minimal(kind, **{field: value}) for of, field, value in CEL_REFUSES if of == kind]
+    if kind == "TaskType":
+        wrong += [minimal(kind, worker={**own, field: value}) for of, field, value in CEL_REFUSES if of == "WorkerPool"]
+        wrong.append(minimal(kind, worker=own, workerPoolRef={"name": "pool"}))
+    said = "\n".join(dry(asked, kind, body, expected=422) for body in wrong)
+    assert {
+        message for message in rules(kind) if message not in said and not any(rule in message for rule in TRANSITIONS)
+    } == set()
+
+
 def test_the_workers_of_a_types_own_take_what_a_pool_takes_and_stand_beside_no_pool(asked):
     own = minimal("WorkerPool")["spec"]
     for _, field, value in (each for each in ACCEPTED if each[0] == "WorkerPool"):
@@ -126,6 +160,11 @@ def test_defaults_are_filled_in_and_inherited_fields_have_none(asked):
     secret = {"name": "fibflow-database", "key": "dsn"}
     plain = {"app": "shop.tasks:app", "slots": 10, "replicas": 1, "drainSeconds": 30}
     assert found["WorkerPool"] == {**plain, "databaseSecretRef": secret}
+    scaled = json.loads(dry(asked, "WorkerPool", minimal("WorkerPool", scaling={})))["spec"]["scaling"]
+    wanted = {"policy": "Fixed", "minReplicas": 0, "maxReplicas": 10, "targetWaitSeconds": 10, "scaleDownDelaySeconds": 60}
+    assert scaled == wanted
+    own = json.loads(dry(asked, "TaskType", minimal("TaskType", worker=minimal("WorkerPool")["spec"])))["spec"]["worker"]
+    assert own == found["WorkerPool"]
 
 
 def test_a_volume_of_the_node_is_no_field(asked):
@@ -185,12 +224,22 @@ def own_fields() -> list[str]:
         root = definition["versions"][0]["schema"]["openAPIV3Schema"]
         for part in ("spec", "status"):
             found += fields(root["properties"][part], f"{definition['names']['plural']}.{part}")
-    once = [path for path in found if not path.startswith("tasktypes.spec.worker.")]  # the same as a pool's
-    return once if FULL else once[::9]
+    return [path for path in found if not path.startswith("tasktypes.spec.worker.")]  # the same as a pool's
 
 
-def test_every_field_is_explained(asked):
+def test_every_field_has_text_where_kubectl_explain_reads_it(asked):
+    described = json.loads(asked.kubectl("get", "--raw", "/openapi/v3/apis/fibflow.dev/v1alpha1"))["components"]["schemas"]
+    kinds = {f"{kind.lower()}s": described[f"dev.fibflow.v1alpha1.{kind}"] for kind in schemas.kinds()}
     for path in own_fields():
+        plural, *names = path.split(".")
+        part = kinds[plural]
+        for name in names:
+            part = part.get("items", part)["properties"][name]
+        assert len(part.get("description", "")) > 10, path
+
+
+def test_fields_are_explained(asked):
+    for path in own_fields() if FULL else own_fields()[::9]:
         said = asked.kubectl("explain", path)
         assert "<empty>" not in said and len(said.partition("DESCRIPTION:")[2].strip()) > 10, path
 

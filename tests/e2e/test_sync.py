@@ -301,11 +301,17 @@ def test_what_is_deleted_while_no_operator_runs_is_found(synced):
     synced.apply(cron_task("short"), cron_task("long"))
     synced.wait_condition("CronTask", "short", status="True")
     synced.wait_condition("CronTask", "long", status="True")
+    synced.apply(task_type("gone"), resource("WorkerPool", "gone", app="a:b"))
+    synced.wait_condition("TaskType", "gone", status="True")
+    synced.wait_sql(1, "SELECT count(*) FROM fibflow.worker_pool WHERE name = 'gone'")
     synced._started[0].end()
-    synced.delete("CronTask", "short")
+    for kind, name in (("CronTask", "short"), ("TaskType", "gone"), ("WorkerPool", "gone")):
+        synced.delete(kind, name)
     synced.start()
     synced.wait_sql(1, CRONS)
     assert synced.sql(CRON_ROW, "long")
+    synced.wait_sql(True, "SELECT draining FROM fibflow.task_type WHERE name = 'gone'")
+    synced.wait_sql(0, "SELECT count(*) FROM fibflow.worker_pool WHERE name = 'gone'")
 
 
 def test_what_is_deleted_while_the_watch_is_told_410_is_found(plane):
