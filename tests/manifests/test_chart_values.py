@@ -25,6 +25,18 @@ def _spread(**more: object) -> Resource:
     return {"operator": {"topologySpreadConstraints": [constraint | more]}}
 
 
+def _secret(**more: object) -> Resource:
+    return {"database": {"existingSecret": "mine", **more}}
+
+
+def _built_in(**more: object) -> Resource:
+    return {"postgresql": {"enabled": True}, "database": more}
+
+
+def _parts(**more: object) -> Resource:
+    return {"database": {"host": "db", **more}}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -70,6 +82,19 @@ def _spread(**more: object) -> Resource:
         ({"database": {"existingSecret": ""}}, "fibflow needs a PostgreSQL"),
         ({"database": {"existingSecret": "mine", "host": "db"}}, "Set only one of"),
         ({"postgresql": {"enabled": True}}, "Set only one of"),
+        (_secret(operator={"user": "op"}), "Nobody reads database.operator.user beside database.existingSecret. Leave one"),
+        (_secret(workers={"user": "w", "password": "p"}), "database.workers.password, database.workers.user beside"),
+        (_secret(workers={"namespaces": ["one"]}), "Nobody reads database.workers.namespaces beside database.existingSecret"),
+        (_secret(name="tasks", sslmode="require"), "Nobody reads database.name, database.sslmode beside"),
+        (_built_in(operator={"password": "p"}), "Nobody reads database.operator.password beside postgresql.enabled"),
+        (_built_in(migrations={"user": "owner"}), "Nobody reads database.migrations.user beside postgresql.enabled"),
+        (_built_in(port=5433), "Nobody reads database.port beside postgresql.enabled"),
+        (_built_in(host="db"), "Set only one of"),
+        (_parts(keys={"operator": "uri"}), "Nobody reads database.keys.operator beside database.host"),
+        (
+            _parts(workers={"password": "p"}),
+            "Nobody reads database.workers.password without database.workers.user. Set the user",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_by_its_name(values, said):
@@ -97,6 +122,18 @@ def test_what_kubernetes_takes_is_taken_as_it_is():
     pod = one(render(EXISTING | {"operator": operator, "networkPolicy": policy}), "Deployment")["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"] == resources
     assert pod["topologySpreadConstraints"][0]["labelSelector"] == chosen
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        _secret(port=5433, keys={"operator": "uri"}, workers={"secretName": "address"}),
+        _built_in(workers={"namespaces": ["one"], "secretName": "address"}),
+        _parts(port=5433, workers={"user": "w", "password": "p", "namespaces": ["one"]}, migrations={"user": "owner"}),
+    ],
+)
+def test_what_somebody_reads_is_taken(values):
+    assert render(values)
 
 
 def test_every_value_has_its_line_and_its_place_in_the_schema():

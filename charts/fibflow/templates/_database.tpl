@@ -1,19 +1,5 @@
 {{/* Where the database is, and whose address is in which Secret. */}}
 
-{{/* What cannot be: no database, or two. */}}
-{{- define "fibflow.checkDatabase" -}}
-{{- $given := 0 -}}
-{{- range list .Values.database.existingSecret .Values.database.host .Values.postgresql.enabled -}}
-{{- if . }}{{ $given = add $given 1 }}{{ end -}}
-{{- end -}}
-{{- if eq $given 0 -}}
-{{- fail "\nfibflow needs a PostgreSQL. Set one of\n  database.existingSecret   a Secret with its address\n  database.host             and the values beside it\n  postgresql.enabled=true   to try things out" -}}
-{{- end -}}
-{{- if gt $given 1 -}}
-{{- fail "\nSet only one of database.existingSecret, database.host and postgresql.enabled: which database is meant?" -}}
-{{- end -}}
-{{- end -}}
-
 {{/* The Secret with the operator's address, and its key. */}}
 {{- define "fibflow.databaseSecret" -}}
 {{- default (printf "%s-database" (include "fibflow.operator" .)) .Values.database.existingSecret -}}

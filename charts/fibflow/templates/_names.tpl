@@ -12,20 +12,6 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What cannot be: a release's name that is none for a Service. */}}
-{{- define "fibflow.checkName" -}}
-{{- if not (regexMatch "^[a-z][-a-z0-9]*$" (include "fibflow.fullname" .)) -}}
-{{- fail (printf "\nNo Service may be named %s: names begin with a letter and have no dots. Set fullnameOverride." (include "fibflow.operator" .)) -}}
-{{- end -}}
-{{- end -}}
-
-{{/* What should not be: the operator's rights in the hands of every pod that names no ServiceAccount. */}}
-{{- define "fibflow.checkRights" -}}
-{{- if and .Values.rbac.create (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
-{{- fail "\nSet serviceAccount.name: without it, every pod of the namespace that names none would have the operator's rights." -}}
-{{- end -}}
-{{- end -}}
-
 {{- define "fibflow.operator" -}}{{ include "fibflow.fullname" . }}-operator{{- end -}}
 
 {{- define "fibflow.postgresql" -}}{{ include "fibflow.fullname" . }}-postgresql{{- end -}}
