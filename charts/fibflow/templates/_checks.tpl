@@ -5,6 +5,7 @@
 {{- include "fibflow.checkDatabase" . -}}
 {{- include "fibflow.checkRead" . -}}
 {{- include "fibflow.checkUsers" . -}}
+{{- include "fibflow.checkCluster" . -}}
 {{- end -}}
 
 {{/* What cannot be: a release's name that is none for a Service. */}}
@@ -76,5 +77,47 @@ workers.namespaces:  {default: [], beside: [database.host, postgresql.enabled]}
 {{- if and $role.password (not $role.user) -}}
 {{- fail (printf "\nNobody reads database.%s.password without database.%s.user. Set the user, or leave the password out." $name $name) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What is not there yet. Where Helm asks no cluster, as for `helm template`, or makes the namespace itself, nothing is known. */}}
+{{- define "fibflow.checkCluster" -}}
+{{- $database := .Values.database -}}
+{{- $named := or .Values.watchNamespaces $database.workers.namespaces $database.existingSecret $database.ca.secret -}}
+{{- if and $named (lookup "v1" "Namespace" "" .Release.Namespace) -}}
+{{- range .Values.watchNamespaces }}{{ include "fibflow.checkNamespace" (list "watchNamespaces" .) }}{{ end -}}
+{{- range $database.workers.namespaces }}{{ include "fibflow.checkNamespace" (list "database.workers.namespaces" .) }}{{ end -}}
+{{- with $database.existingSecret -}}
+{{- include "fibflow.checkSecret" (list $ "database.existingSecret" . "database.keys.operator" $database.keys.operator) -}}
+{{- if $.Values.migrations.enabled -}}
+{{- include "fibflow.checkSecret" (list $ "database.existingSecret" . "database.keys.migrations" $database.keys.migrations) -}}
+{{- end -}}
+{{- end -}}
+{{- with $database.ca.secret -}}
+{{- include "fibflow.checkSecret" (list $ "database.ca.secret" . "database.ca.key" $database.ca.key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* (list "the value's path" "namespace") */}}
+{{- define "fibflow.checkNamespace" -}}
+{{- $path := index . 0 -}}
+{{- $namespace := index . 1 -}}
+{{- if not (lookup "v1" "Namespace" "" $namespace) -}}
+{{- fail (printf "\n%s names %s, and there is no such namespace. Make it first: kubectl create namespace %s" $path $namespace $namespace) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* (list . "the value's path" "Secret" "the key's path" "key") */}}
+{{- define "fibflow.checkSecret" -}}
+{{- $namespace := (index . 0).Release.Namespace -}}
+{{- $name := index . 2 -}}
+{{- $key := index . 4 -}}
+{{- $found := lookup "v1" "Secret" $namespace $name -}}
+{{- if not $found -}}
+{{- fail (printf "\n%s names %s, and there is no such Secret in %s. Make it first: kubectl create secret generic %s --namespace %s --from-literal=%s=…" (index . 1) $name $namespace $name $namespace $key) -}}
+{{- end -}}
+{{- if not (hasKey (default dict $found.data) $key) -}}
+{{- fail (printf "\nThe Secret %s in %s has no key %s, which %s names. It has: %s." $name $namespace $key (index . 3) (default "none" (keys (default dict $found.data) | sortAlpha | join ", "))) -}}
 {{- end -}}
 {{- end -}}
