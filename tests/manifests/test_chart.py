@@ -1,6 +1,7 @@
 """The chart: what it renders is valid, restricted, and no more than was asked for."""
 
 import json
+from pathlib import Path
 from urllib.parse import unquote
 
 import kubernetes_validate
@@ -77,11 +78,36 @@ def values(request):
     return request.param
 
 
-@pytest.mark.parametrize("kubernetes", ["1.28.0", "1.34.0", "1.37.0"])
-def test_every_kubernetes_takes_what_is_rendered(values, kubernetes):
-    for resource in render(values, kubernetes=kubernetes):
+OLDEST, USUAL, NEWEST = "1.28.0", "1.34.0", "1.37.0"
+MINORS = [f"1.{minor}.0" for minor in range(28, 38)]
+
+
+def _taken(resources, kubernetes):
+    """Raises unless this Kubernetes takes them."""
+    for resource in resources:
         if resource["kind"] not in OF_OTHERS:
             kubernetes_validate.validate(resource, kubernetes.rpartition(".")[0], strict=True)
+
+
+@pytest.mark.parametrize("kubernetes", [OLDEST, USUAL, NEWEST])
+def test_kubernetes_takes_whatever_is_rendered(values, kubernetes):
+    _taken(render(values, kubernetes=kubernetes), kubernetes)
+
+
+@pytest.mark.parametrize("kubernetes", [each for each in MINORS if each not in (OLDEST, USUAL, NEWEST)])
+def test_every_other_kubernetes_takes_each_kind(kubernetes):
+    rendered = render(PARTS | EVERYTHING, kubernetes=kubernetes)
+    built_in = [each for each in render(BUILT_IN | EVERYTHING, kubernetes=kubernetes) if each["kind"] not in kinds(rendered)]
+    assert kinds(built_in) == {"StatefulSet"}
+    _taken([*rendered, *built_in], kubernetes)
+
+
+def test_no_kubernetes_is_left_out_from_the_oldest_that_the_chart_takes():
+    oldest = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    schemas = Path(kubernetes_validate.__file__).with_name("kubernetes-json-schema").glob("v1.*-local-strict")
+    known = {int(each.name.split(".")[1]) for each in schemas}
+    assert oldest == f">={OLDEST}-0"
+    assert [f"1.{minor}.0" for minor in sorted(known) if minor >= 28] == MINORS
 
 
 @pytest.mark.parametrize("major", HELMS)
