@@ -312,6 +312,32 @@ def test_a_switch_adds_what_it_is_for_and_nothing_else(switch, made):
     assert kinds(render(EXISTING | switch)) - kinds(render(EXISTING)) == made
 
 
+OFF = {
+    "PodDisruptionBudget": {"operator": {"podDisruptionBudget": {"enabled": False}}},
+    "topologySpreadConstraints": {"operator": {"topologySpreadConstraints": []}},
+    "priorityClassName": {"operator": {"priorityClassName": ""}},
+    "PodMonitor": {"monitoring": {"podMonitor": {"enabled": False}}},
+    "ServiceMonitor": {"monitoring": {"serviceMonitor": {"enabled": False}}},
+    "PrometheusRule": {"monitoring": {"prometheusRule": {"enabled": False}}},
+    "grafana_dashboard": {"monitoring": {"dashboard": {"enabled": False}}},
+    "NetworkPolicy": {"networkPolicy": {"enabled": False}},
+}
+"""What is not in a rendering when its switch is off, whatever else is on."""
+
+
+@pytest.mark.parametrize("word", OFF)
+def test_a_switch_that_is_off_leaves_nothing_of_what_it_is_for(word):
+    everything = PARTS | EVERYTHING
+    below = {name: everything[name] | more for name, more in OFF[word].items()}
+    assert word in json.dumps(_chosen(everything))
+    assert word not in json.dumps(_chosen(everything | below))
+
+
+def _chosen(values):
+    """What is rendered but for the definitions, whose own words may be the same."""
+    return [each for each in render(values) if each["kind"] != "CustomResourceDefinition"]
+
+
 def test_pods_are_spread_over_nodes_by_their_own_labels():
     operator = one(render(EXISTING), "Deployment")["spec"]
     (spread,) = operator["template"]["spec"]["topologySpreadConstraints"]
