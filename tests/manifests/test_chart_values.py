@@ -78,6 +78,7 @@ def _parts(**more: object) -> Resource:
         ({"networkPolicy": {"databaseTo": [{"ipBlock": {"cidr": "10.0.0.1/8"}, "podSelector": {}}]}}, "/databaseTo/0'"),
         ({"monitoring": {"podMonitor": {"labels": {"app.kubernetes.io/name": "mine"}}}}, "'app.kubernetes.io/name'"),
         ({"monitoring": {"podMonitor": {"interval": 30}}}, "/monitoring/podMonitor/interval': got number, want string"),
+        ({"monitoring": {"prometheusRule": {"runbooks": "docs/runbooks.md"}}}, "/monitoring/prometheusRule/runbooks'"),
         ({"serviceAccount": {"create": False}}, "Set serviceAccount.name"),
         ({"database": {"existingSecret": ""}}, "fibflow needs a PostgreSQL"),
         ({"database": {"existingSecret": "mine", "host": "db"}}, "Set only one of"),
