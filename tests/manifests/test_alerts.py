@@ -209,6 +209,56 @@ CASES = {
 }
 
 
+OF_TYPE = 'namespace="ns",type="resize"'
+RECORDED = {
+    "fibflow:attempts:rate5m": (
+        {
+            f'fibflow_attempts_total{{{OF_TYPE},pod="a",outcome="completed"}}': "0+60x10",
+            f'fibflow_attempts_total{{{OF_TYPE},pod="b",outcome="completed"}}': "0+120x10",
+            f'fibflow_attempts_total{{{OF_TYPE},pod="a",outcome="failed"}}': "0+30x10",
+        },
+        {f'{OF_TYPE},outcome="completed"': 3, f'{OF_TYPE},outcome="failed"': 0.5},
+    ),
+    "fibflow:failures:ratio5m": (
+        {
+            f'fibflow_attempts_total{{{OF_TYPE},outcome="completed"}}': "0+60x10",
+            f'fibflow_attempts_total{{{OF_TYPE},outcome="failed"}}': "0+30x10",
+            f'fibflow_attempts_total{{{OF_TYPE},outcome="timeout"}}': "0+30x10",
+        },
+        {OF_TYPE: 0.5},
+    ),
+    "fibflow:slots_busy:ratio": (
+        {
+            'fibflow_slots_busy{namespace="ns",pod="a"}': "1x10",
+            'fibflow_slots_busy{namespace="ns",pod="b"}': "0x10",
+            'fibflow_slots{namespace="ns",pod="a"}': "2x10",
+            'fibflow_slots{namespace="ns",pod="b"}': "2x10",
+        },
+        {'namespace="ns"': 0.25},
+    ),
+    "fibflow:pickup_seconds:p95_5m": (
+        {
+            'fibflow_pickup_seconds_bucket{namespace="ns",pod="a",le="1"}': "0+45x10",
+            'fibflow_pickup_seconds_bucket{namespace="ns",pod="a",le="2"}': "0+50x10",
+            'fibflow_pickup_seconds_bucket{namespace="ns",pod="a",le="+Inf"}': "0+50x10",
+            'fibflow_pickup_seconds_bucket{namespace="ns",pod="b",le="1"}': "0+45x10",
+            'fibflow_pickup_seconds_bucket{namespace="ns",pod="b",le="2"}': "0+50x10",
+            'fibflow_pickup_seconds_bucket{namespace="ns",pod="b",le="+Inf"}': "0+50x10",
+        },
+        {'namespace="ns"': 1.5},
+    ),
+    "fibflow:attempt_duration_seconds:p95_5m": (
+        {
+            f'fibflow_attempt_duration_seconds_bucket{{{OF_TYPE},le="1"}}': "0+90x10",
+            f'fibflow_attempt_duration_seconds_bucket{{{OF_TYPE},le="3"}}': "0+100x10",
+            f'fibflow_attempt_duration_seconds_bucket{{{OF_TYPE},le="+Inf"}}': "0+100x10",
+        },
+        {OF_TYPE: 2},
+    ),
+}
+"""What a rule records, from which series, one value a minute; by its labels."""
+
+
 def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([programs.apart("promtool"), *arguments], capture_output=True, text=True)
 
@@ -234,6 +284,26 @@ def test_every_alert_fires_and_resolves_and_says_what_is_wrong(tmp_path):
     file.write_text(json.dumps(tests))
     done = _promtool("test", "rules", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_record_is_what_its_name_says(tmp_path):
+    assert RECORDED.keys() == {rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule}
+    stories = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "promql_expr_test": [{"expr": f"round({record}, 0.001)", "eval_time": "9m", "exp_samples": _samples(told)}],
+        }
+        for record, (series, told) in RECORDED.items()
+    ]
+    file = tmp_path / "records.yaml"
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "tests": stories}))
+    done = _promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _samples(told):
+    return [{"labels": f"{{{labels}}}", "value": value} for labels, value in told.items()]
 
 
 def test_promtool_finds_nothing_to_remark():
