@@ -219,6 +219,20 @@ def database(place):
     return name, {"existingSecret": "fibflow-database"}
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"database": {"existingSecret": "nowhere"}}, "database.existingSecret names nowhere, and there is no such Secret in"),
+        ({"watchNamespaces": ["nowhere"]}, "watchNamespaces names nowhere, and there is no such namespace"),
+    ],
+    ids=["secret", "namespace"],
+)
+def test_what_values_name_and_is_not_there_is_said_before_anything_is_installed(place, values, said):
+    with pytest.raises(RuntimeError, match=said):
+        place.install({"database": {"host": "nowhere.invalid", "operator": {"user": "op"}}} | values)
+    assert json.loads(place.helm("list", "--all", "--output", "json")) == []
+
+
 def test_an_address_that_leads_nowhere_is_said_and_nothing_is_installed(refused):
     said = refused({"host": "nowhere.invalid", "operator": {"user": "op"}})
     assert "postgresql://op@nowhere.invalid:5432/fibflow?sslmode=prefer is not available" in said
