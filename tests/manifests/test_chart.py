@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import kubernetes_validate
@@ -312,7 +313,7 @@ def test_a_switch_adds_what_it_is_for_and_nothing_else(switch, made):
     assert kinds(render(EXISTING | switch)) - kinds(render(EXISTING)) == made
 
 
-OFF = {
+OFF: dict[str, dict[str, dict[str, Any]]] = {
     "PodDisruptionBudget": {"operator": {"podDisruptionBudget": {"enabled": False}}},
     "topologySpreadConstraints": {"operator": {"topologySpreadConstraints": []}},
     "priorityClassName": {"operator": {"priorityClassName": ""}},
