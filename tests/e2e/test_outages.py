@@ -228,6 +228,7 @@ def test_a_wiped_database_is_built_again_and_a_pause_outlives_it(synced):
         synced.sql("DROP SCHEMA fibflow CASCADE")
         synced.sql("DROP TABLE IF EXISTS alembic_version")
         migrate(synced.url)
+        database.close()  # the plans of its connections are of tables that are gone
         wiped = synced.sql("SELECT fibflow.fibflow_now()")[0][0]
         begin = time.monotonic()
         synced.wait_sql(3, CRONS, seconds=60)
